@@ -1,0 +1,32 @@
+"""Runs the migrations: each in a transaction of its own, as persistence_owner, one migrator at a time."""
+
+from alembic import context
+
+from persistence.database.migrator import bootstrap, prepare_session
+from persistence.database.tables import METADATA
+from persistence.resources import resource
+
+options = {
+    "target_metadata": METADATA,
+    "version_table": "schema_version",
+    "version_table_schema": "persistence",
+    "transaction_per_migration": True,
+}
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, **options)
+    for name in ("roles", "schemas"):
+        context.execute(
+            (resource("migrations") / "sql" / "bootstrap" / f"{name}.sql").read_text(encoding="utf-8").replace(":", "\\:")
+        )
+    context.execute("SET ROLE persistence_owner")
+    context.execute("SET search_path = persistence, pg_temp")
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    connection = context.config.attributes["connection"]
+    bootstrap(connection)
+    prepare_session(connection)
+    context.configure(connection=connection, **options)
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,28 @@
+-- The roles of the plane. They are groups nobody logs in as, shared by all databases of a cluster; a login is granted the ones it needs.
+DO $$
+DECLARE
+  role_name text;
+BEGIN
+  FOREACH role_name IN ARRAY ARRAY[
+    'persistence_owner',     -- owns the schema and runs the migrations; row level security holds for it too
+    'persistence_system',    -- owns the functions that must work across tenants: claim, settle, projections
+    'persistence_app',       -- services: reads under row level security, writes through functions
+    'persistence_worker',    -- the outbox worker: claim and settle
+    'persistence_operator',  -- requeues and discards dead letters, creates tenants
+    'persistence_auditor'    -- reads all tenants: gates, metrics, replay
+  ] LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
+      BEGIN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
+      EXCEPTION WHEN duplicate_object OR unique_violation THEN
+        NULL;  -- another database of this cluster is being migrated at the same moment
+      END;
+    END IF;
+  END LOOP;
+  -- An administrator without superuser rights becomes able to act as the two owning roles, without inheriting from them.
+  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    EXECUTE format('GRANT persistence_owner TO %I WITH INHERIT FALSE, SET TRUE', current_user);
+    EXECUTE format('GRANT persistence_system TO %I WITH INHERIT FALSE, SET TRUE', current_user);
+  END IF;
+END
+$$;

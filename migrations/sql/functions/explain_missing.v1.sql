@@ -1,0 +1,114 @@
+-- Called when a batch did not go in whole. Either every event is in the log already, as it is here, and the answer is what was appended then;
+-- or it raises what is wrong with the first one that is not.
+CREATE FUNCTION persistence.explain_missing(tenant_id uuid, events jsonb, max_event_bytes integer)
+RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+  item record;
+  known integer := 0;
+BEGIN
+  FOR item IN
+    SELECT
+      e.*,
+      i.position,
+      t.event_type IS NOT NULL AS is_type_known,
+      t.writer,
+      CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END AS needed_keys,
+      log.id AS logged_id,
+      log.aggregate_id = e.aggregate_id
+        AND log.aggregate_version = e.aggregate_version
+        AND log.event_type = e.event_type
+        AND (log.event_data = e.event_data OR log.event_data - 'step_index' = e.event_data) AS is_same,
+      log.transaction_id = pg_current_xact_id() AS is_from_this_batch,
+      rival.id AS rival_id,
+      rival.transaction_id = pg_current_xact_id() AS is_rival_from_this_batch
+    FROM jsonb_array_elements(events) WITH ORDINALITY AS i (event, position)
+    CROSS JOIN LATERAL jsonb_to_record(i.event) AS e (
+      id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
+      event_data jsonb
+    )
+    LEFT JOIN canon.event_types AS t USING (event_type, event_version, aggregate_type)
+    LEFT JOIN orchestration_events AS log ON log.tenant_id = explain_missing.tenant_id AND log.id = e.id
+    LEFT JOIN orchestration_events AS rival
+      ON rival.tenant_id = explain_missing.tenant_id
+      AND rival.aggregate_id = e.aggregate_id
+      AND rival.aggregate_version = e.aggregate_version
+    ORDER BY i.position
+  LOOP
+    IF NOT item.is_type_known THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE007',
+        MESSAGE = format(
+          'event %s: %s version %s is no event type of %s',
+          item.position, coalesce(item.event_type, '(none)'), coalesce(item.event_version::text, '(none)'),
+          coalesce(item.aggregate_type, '(none)')
+        ),
+        HINT = 'canon.event_types lists them.';
+    ELSIF item.writer <> 'service' THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE012',
+        MESSAGE = format('event %s: %s is written by the %s only', item.position, item.event_type, item.writer),
+        HINT = 'Use settle_outbox, requeue_outbox or discard_outbox with the role that may.';
+    ELSIF pg_column_size(item.event_data) > max_event_bytes THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE006',
+        MESSAGE = format(
+          'event %s: event_data of %s bytes exceeds the limit of %s', item.position, pg_column_size(item.event_data), max_event_bytes
+        ),
+        HINT = 'Keep large things elsewhere and record where, or raise PERSISTENCE_MAX_EVENT_BYTES.';
+    ELSIF item.aggregate_version = 1 AND item.needed_keys IS NULL THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE002',
+        MESSAGE = format('%s %s: %s cannot be its first event', item.aggregate_type, item.aggregate_id, item.event_type),
+        HINT = 'canon.state_transitions lists what may follow `new`.';
+    ELSIF (item.event_data ?& item.needed_keys) IS NOT TRUE THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format('event %s: event_data of %s needs the keys %s', item.position, item.event_type, item.needed_keys),
+        HINT = 'canon.event_types.data_schema says what each holds.';
+    ELSIF item.is_from_this_batch AND item.rival_id = item.id THEN
+      CONTINUE;  -- went in; another one is to blame
+    ELSIF item.logged_id IS NOT NULL THEN
+      IF NOT item.is_same THEN
+        RAISE EXCEPTION USING
+          ERRCODE = 'PE004',
+          MESSAGE = format('event %s: id %s is in the log with other content', item.position, item.id),
+          HINT = 'An event id names one event for ever; give a new event a new id.';
+      END IF;
+      known := known + 1;
+    ELSIF item.rival_id IS NOT NULL AND item.is_rival_from_this_batch THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE001',
+        MESSAGE = format(
+          'event %s: version %s of %s %s stands twice in the batch',
+          item.position, item.aggregate_version, item.aggregate_type, item.aggregate_id
+        ),
+        HINT = 'Number the events of one aggregate without gaps.';
+    ELSE
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE001',
+        MESSAGE = format(
+          '%s %s has a version %s already; %s was decided on an older state',
+          item.aggregate_type, item.aggregate_id, item.aggregate_version, item.event_type
+        ),
+        HINT = 'Someone else changed it. Read it again and decide anew.';
+    END IF;
+  END LOOP;
+
+  IF known < jsonb_array_length(events) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE004',
+      MESSAGE = format('%s of %s events are in the log already', known, jsonb_array_length(events)),
+      HINT = 'A batch is appended whole or not at all; give each event of a new batch a new id.';
+  END IF;
+  RETURN QUERY
+    SELECT log.id, log.sequence_number, log.aggregate_id, false
+    FROM jsonb_array_elements(events) AS i (event)
+    JOIN orchestration_events AS log
+      ON log.tenant_id = explain_missing.tenant_id
+      AND log.id = (i.event ->> 'id')::uuid
+    ORDER BY log.sequence_number;
+END
+$$;

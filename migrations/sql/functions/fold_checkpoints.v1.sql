@@ -1,0 +1,51 @@
+-- Applies the deltas of checkpoints to their rows: one INSERT for those that begin, one UPDATE for those that go on.
+-- attachments: the saved states as text, by checkpoint id. They are not in the log, so a replay has none.
+CREATE FUNCTION persistence.fold_checkpoints(deltas persistence.aggregate_delta[], creations integer, changes integer, attachments jsonb)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  changed integer;
+BEGIN
+  IF creations > 0 THEN
+    INSERT INTO run_checkpoints (
+      tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
+      run_id, step_id, label, digest, size_bytes, restored_at, state
+    )
+    SELECT
+      d.tenant_id, d.id, d.status, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id, d.created_at, d.updated_at,
+      (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_id')::uuid, d.doc ->> 'label', d.doc ->> 'digest',
+      (d.doc ->> 'size_bytes')::bigint, (d.doc ->> 'restored_at')::timestamptz, (attachments ->> d.id::text)::json
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'CHECKPOINT'
+      AND d.first_version = 1;
+  END IF;
+
+  IF changes > 0 THEN
+    UPDATE run_checkpoints AS s
+    SET
+      status = d.status,
+      version = d.version,
+      last_event_id = d.last_event_id,
+      updated_at = d.updated_at,
+      restored_at = coalesce((d.doc ->> 'restored_at')::timestamptz, s.restored_at),
+      state = CASE WHEN d.doc ? 'state' THEN NULL ELSE s.state END
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'CHECKPOINT'
+      AND d.first_version > 1
+      AND s.tenant_id = d.tenant_id
+      AND s.id = d.id
+      AND s.version = d.first_version - 1
+      AND EXISTS (
+        SELECT FROM canon.state_transitions AS allowed
+        WHERE allowed.aggregate_type = d.aggregate_type
+          AND allowed.event_type = d.first_event_type
+          AND allowed.from_status = s.status
+      );
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    IF changed <> changes THEN
+      PERFORM refuse_deltas('CHECKPOINT', deltas);
+    END IF;
+  END IF;
+END
+$$;

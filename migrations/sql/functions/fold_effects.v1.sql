@@ -1,0 +1,53 @@
+-- Applies the deltas of effects to their rows: one INSERT for those that begin, one UPDATE for those that go on.
+CREATE FUNCTION persistence.fold_effects(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  changed integer;
+BEGIN
+  IF creations > 0 THEN
+    INSERT INTO effects (
+      tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
+      run_id, step_id, effect_type, idempotency_key, effect_spec, retry_count, next_retry_at, execution_result, error_details, executed_at
+    )
+    SELECT
+      d.tenant_id, d.id, d.status, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id, d.created_at, d.updated_at,
+      (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_id')::uuid, d.doc ->> 'effect_type', d.doc -> 'effect_spec' ->> 'idempotency_key',
+      d.doc -> 'effect_spec', coalesce((d.doc ->> 'retry_count')::integer, 0), (d.doc ->> 'next_retry_at')::timestamptz,
+      nullif(d.doc -> 'execution_result', 'null'), nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_version = 1;
+  END IF;
+
+  IF changes > 0 THEN
+    UPDATE effects AS s
+    SET
+      status = d.status,
+      version = d.version,
+      last_event_id = d.last_event_id,
+      updated_at = d.updated_at,
+      retry_count = CASE WHEN d.doc ? 'retry_count' THEN (d.doc ->> 'retry_count')::integer ELSE s.retry_count END,
+      next_retry_at = CASE WHEN d.doc ? 'next_retry_at' THEN (d.doc ->> 'next_retry_at')::timestamptz ELSE s.next_retry_at END,
+      execution_result = CASE WHEN d.doc ? 'execution_result' THEN nullif(d.doc -> 'execution_result', 'null') ELSE s.execution_result END,
+      error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
+      executed_at = coalesce((d.doc ->> 'executed_at')::timestamptz, s.executed_at)
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_version > 1
+      AND s.tenant_id = d.tenant_id
+      AND s.id = d.id
+      AND s.version = d.first_version - 1
+      AND EXISTS (
+        SELECT FROM canon.state_transitions AS allowed
+        WHERE allowed.aggregate_type = d.aggregate_type
+          AND allowed.event_type = d.first_event_type
+          AND allowed.from_status = s.status
+      );
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    IF changed <> changes THEN
+      PERFORM refuse_deltas('EFFECT', deltas);
+    END IF;
+  END IF;
+END
+$$;

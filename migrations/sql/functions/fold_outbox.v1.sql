@@ -1,0 +1,62 @@
+-- Applies the deltas of effects to their outbox entries, which share their ids: one INSERT for those that begin, one UPDATE for
+-- those that go on.
+CREATE FUNCTION persistence.fold_outbox(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  changed integer;
+BEGIN
+  IF creations > 0 THEN
+    INSERT INTO outbox_events (
+      tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
+      aggregate_id, event_type, idempotency_key, payload, retry_count, next_retry_at, error_details, published_at
+    )
+    SELECT
+      d.tenant_id, d.id, CASE d.status WHEN 'EXECUTED' THEN 'PUBLISHED' ELSE d.status END, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id,
+      d.created_at, d.updated_at, d.id, d.doc ->> 'effect_type', d.doc -> 'effect_spec' ->> 'idempotency_key', d.doc -> 'effect_spec',
+      coalesce((d.doc ->> 'retry_count')::integer, 0), (d.doc ->> 'next_retry_at')::timestamptz,
+      nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_version = 1
+    ON CONFLICT (tenant_id, idempotency_key) DO NOTHING;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    IF changed <> creations THEN
+      -- append_events took the known keys out before; this one was committed by somebody else since.
+      RAISE EXCEPTION USING
+        ERRCODE = 'serialization_failure',
+        MESSAGE = 'an effect with the same idempotency key was requested at the same moment',
+        HINT = 'Repeat the transaction: it will find that effect and take it for its own.';
+    END IF;
+  END IF;
+
+  IF changes > 0 THEN
+    UPDATE outbox_events AS s
+    SET
+      status = CASE d.status WHEN 'EXECUTED' THEN 'PUBLISHED' ELSE d.status END,
+      version = d.version,
+      last_event_id = d.last_event_id,
+      updated_at = d.updated_at,
+      retry_count = CASE WHEN d.doc ? 'retry_count' THEN (d.doc ->> 'retry_count')::integer ELSE s.retry_count END,
+      next_retry_at = CASE WHEN d.doc ? 'next_retry_at' THEN (d.doc ->> 'next_retry_at')::timestamptz ELSE s.next_retry_at END,
+      error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
+      published_at = coalesce((d.doc ->> 'executed_at')::timestamptz, s.published_at)
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_version > 1
+      AND s.tenant_id = d.tenant_id
+      AND s.id = d.id
+      AND s.version = d.first_version - 1
+      AND EXISTS (
+        SELECT FROM canon.state_transitions AS allowed
+        WHERE allowed.aggregate_type = 'OUTBOX_ENTRY'
+          AND allowed.event_type = d.first_event_type
+          AND allowed.from_status = s.status
+      );
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    IF changed <> changes THEN
+      PERFORM refuse_deltas('EFFECT', deltas);
+    END IF;
+  END IF;
+END
+$$;

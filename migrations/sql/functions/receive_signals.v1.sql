@@ -1,0 +1,99 @@
+-- Takes signals in, each (source_channel, source_id) once. A signal that is known already is answered with what is there; the same source
+-- with another type or payload is refused.
+--
+-- signals: an array of objects with id, event_id, source_channel, source_id, signal_type, payload, correlation_id, actor, source and,
+--   optionally, occurred_at and attributes.
+-- Returns one row a signal, in the order given.
+-- Errors: as append_events.
+CREATE FUNCTION persistence.receive_signals(
+  tenant_id uuid,
+  user_id uuid,
+  signals jsonb,
+  max_event_bytes integer DEFAULT 1048576,
+  max_batch_events integer DEFAULT 10000,
+  max_batch_bytes integer DEFAULT 33554432
+) RETURNS TABLE (
+  position_in_batch bigint, id uuid, correlation_id uuid, status text, version integer, last_event_id uuid, received_at timestamptz, is_new boolean
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = persistence, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  fresh jsonb;
+  bad record;
+BEGIN
+  PERFORM enter_tenant(receive_signals.tenant_id, receive_signals.user_id);
+  PERFORM check_batch_size(signals, max_batch_events, max_batch_bytes);
+  LOOP
+    SELECT jsonb_agg(
+      jsonb_build_object(
+        'id', f.event_id,
+        'event_type', 'SIGNAL_RECEIVED',
+        'event_version', 1,
+        'aggregate_type', 'SIGNAL',
+        'aggregate_id', f.id,
+        'aggregate_version', 1,
+        'event_data', jsonb_strip_nulls(jsonb_build_object(
+          'source_channel', f.source_channel, 'source_id', f.source_id, 'signal_type', f.signal_type, 'attributes', f.attributes
+        )) || jsonb_build_object('payload', f.payload),
+        'correlation_id', f.correlation_id,
+        'actor', f.actor,
+        'source', f.source,
+        'occurred_at', f.occurred_at
+      )
+      ORDER BY f.position
+    )
+    INTO fresh
+    FROM (
+      SELECT DISTINCT ON (g.source_channel, g.source_id) g.*
+      FROM given_signals(signals) AS g
+      ORDER BY g.source_channel, g.source_id, g.position
+    ) AS f
+    WHERE NOT EXISTS (
+      SELECT FROM signals AS s
+      WHERE s.tenant_id = receive_signals.tenant_id
+        AND s.source_channel = f.source_channel
+        AND s.source_id = f.source_id
+    );
+    EXIT WHEN fresh IS NULL;
+    BEGIN
+      PERFORM append_events(receive_signals.tenant_id, receive_signals.user_id, fresh, max_event_bytes, max_batch_events, max_batch_bytes * 2);
+      EXIT;
+    EXCEPTION WHEN SQLSTATE 'PE009' THEN
+      NULL;  -- somebody else received one of them meanwhile: look again
+    END;
+  END LOOP;
+
+  SELECT g.source_channel, g.source_id, s.id
+  INTO bad
+  FROM given_signals(signals) AS g
+  JOIN signals AS s
+    ON s.tenant_id = receive_signals.tenant_id
+    AND s.source_channel = g.source_channel
+    AND s.source_id = g.source_id
+  WHERE s.signal_type <> g.signal_type
+    OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
+  LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE004',
+      MESSAGE = format('signal (%s, %s) was received as %s with another type or payload', bad.source_channel, bad.source_id, bad.id),
+      HINT = 'A source_id names one delivery for ever; a changed delivery needs its own.';
+  END IF;
+
+  RETURN QUERY
+    SELECT g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at,
+      fresh IS NOT NULL AND s.id = g.id AND s.version = 1 AND e.transaction_id = pg_current_xact_id_if_assigned()
+    FROM given_signals(signals) AS g
+    JOIN signals AS s
+      ON s.tenant_id = receive_signals.tenant_id
+      AND s.source_channel = g.source_channel
+      AND s.source_id = g.source_id
+    JOIN orchestration_events AS e
+      ON e.tenant_id = receive_signals.tenant_id
+      AND e.aggregate_id = s.id
+      AND e.aggregate_version = 1
+    ORDER BY g.position;
+END
+$$;

@@ -1,0 +1,45 @@
+-- Says which event of a batch may not follow the one before it, and refuses the batch.
+CREATE FUNCTION persistence.refuse_chain(batch persistence.orchestration_events[]) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  bad record;
+BEGIN
+  SELECT c.*
+  INTO bad
+  FROM (
+    SELECT
+      e.*,
+      lag(e.aggregate_version) OVER life AS previous_version,
+      lag(t.to_status) OVER life AS previous_status
+    FROM unnest(batch) AS e
+    JOIN canon.event_types AS t USING (event_type, event_version)
+    WINDOW life AS (PARTITION BY e.tenant_id, e.aggregate_type, e.aggregate_id ORDER BY e.aggregate_version)
+  ) AS c
+  WHERE c.previous_version IS NOT NULL
+    AND (
+      c.aggregate_version <> c.previous_version + 1
+      OR NOT EXISTS (
+        SELECT FROM canon.state_transitions AS allowed
+        WHERE allowed.aggregate_type = c.aggregate_type
+          AND allowed.event_type = c.event_type
+          AND allowed.from_status = c.previous_status
+      )
+    )
+  ORDER BY c.sequence_number
+  LIMIT 1;
+
+  IF bad.aggregate_version <> bad.previous_version + 1 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE001',
+      MESSAGE = format(
+        '%s %s: version %s cannot follow version %s', bad.aggregate_type, bad.aggregate_id, bad.aggregate_version, bad.previous_version
+      ),
+      HINT = 'Number the events of one aggregate without gaps.';
+  END IF;
+  RAISE EXCEPTION USING
+    ERRCODE = 'PE002',
+    MESSAGE = format('%s %s: %s is not allowed in status %s', bad.aggregate_type, bad.aggregate_id, bad.event_type, bad.previous_status),
+    HINT = 'canon.state_transitions lists what is allowed.';
+END
+$$;

@@ -1,0 +1,21 @@
+-- Hands back entries that a worker holds and has not begun: they are due at once and the attempt does not count. Returns their ids.
+CREATE FUNCTION persistence.release_leases(tenant_ids uuid[], ids uuid[], lease_tokens uuid[]) RETURNS uuid[]
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = persistence, pg_temp
+AS $$
+DECLARE
+  released uuid[];
+BEGIN
+  WITH held AS (
+    UPDATE outbox_queue AS q
+    SET due_at = now(), attempts = q.attempts - 1, lease_token = NULL, leased_by = NULL, updated_at = now()
+    FROM unnest(tenant_ids, ids, lease_tokens) AS g (tenant_id, id, lease_token)
+    WHERE q.tenant_id = g.tenant_id
+      AND q.id = g.id
+      AND q.lease_token = g.lease_token
+    RETURNING q.id
+  )
+  SELECT array_agg(h.id) INTO released FROM held AS h;
+  RETURN coalesce(released, '{}');
+END
+$$;

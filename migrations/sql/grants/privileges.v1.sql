@@ -1,0 +1,79 @@
+-- Who may do what. Nobody may write a table directly but by functions (and the operator's requeue, which a trigger turns into an event).
+REVOKE ALL ON SCHEMA persistence, canon FROM PUBLIC;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA persistence FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA persistence, canon
+  TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+GRANT SELECT ON ALL TABLES IN SCHEMA canon
+  TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+GRANT EXECUTE ON FUNCTION
+  persistence.current_tenant_id(),
+  persistence.current_user_id(),
+  persistence.enter_tenant(uuid, uuid)
+  TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+GRANT SELECT ON
+  persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
+  persistence.effects, persistence.run_checkpoints, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue
+  TO persistence_app, persistence_operator, persistence_auditor;
+-- Policies read the membership of whoever asks, so all who are subject to them may read it (their own rows of it).
+GRANT SELECT ON persistence.user_tenants TO persistence_worker;
+
+GRANT EXECUTE ON FUNCTION
+  persistence.append_events(uuid, uuid, jsonb, integer, integer, integer),
+  persistence.receive_signals(uuid, uuid, jsonb, integer, integer, integer),
+  persistence.read_events(uuid, uuid, integer, xid8, bigint, integer),
+  persistence.log_epoch()
+  TO persistence_app;
+
+GRANT EXECUTE ON FUNCTION
+  persistence.claim_outbox(text, uuid, text[], integer[], interval),
+  persistence.settle_outbox(text, uuid[], uuid[], uuid[], uuid[], text[], jsonb[], interval[]),
+  persistence.extend_leases(uuid[], uuid[], uuid[], interval),
+  persistence.release_leases(uuid[], uuid[], uuid[]),
+  persistence.refresh_projections(),
+  persistence.purge_outbox(interval, integer)
+  TO persistence_worker;
+
+GRANT UPDATE (status, retry_count, next_retry_at) ON persistence.outbox_events TO persistence_operator;
+GRANT EXECUTE ON FUNCTION
+  persistence.requeue_outbox(uuid, uuid, uuid[], text, text),
+  persistence.discard_outbox(uuid, uuid, uuid[], text, text),
+  persistence.create_tenant(uuid, text, uuid, text),
+  persistence.add_tenant_user(uuid, uuid, text),
+  persistence.refresh_projections(),
+  persistence.purge_outbox(interval, integer)
+  TO persistence_operator;
+
+-- The work across tenants.
+GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
+GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
+GRANT SELECT, UPDATE ON persistence.effects TO persistence_system;
+GRANT SELECT, INSERT ON persistence.orchestration_events TO persistence_system;
+GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants TO persistence_system;
+GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
+GRANT INSERT ON canon.log_epochs TO persistence_system;
+GRANT EXECUTE ON FUNCTION
+  persistence.due_tenants(text, integer)
+  TO persistence_system;
+
+-- The fold runs with the rights of whoever calls it: as persistence_system within settle_outbox, as an auditor into temporary tables.
+GRANT EXECUTE ON FUNCTION
+  persistence.batch_deltas(persistence.orchestration_events[]),
+  persistence.event_document(jsonb, timestamptz, text, jsonb),
+  persistence.fold_checkpoints(persistence.aggregate_delta[], integer, integer, jsonb),
+  persistence.fold_effects(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_events(persistence.orchestration_events[], jsonb),
+  persistence.fold_log(uuid, integer),
+  persistence.fold_outbox(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_runs(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_signals(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_steps(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_tool_calls(persistence.aggregate_delta[], integer, integer),
+  persistence.jsonb_merge(jsonb),
+  persistence.refuse_chain(persistence.orchestration_events[]),
+  persistence.refuse_deltas(text, persistence.aggregate_delta[])
+  TO persistence_system, persistence_auditor;
+
+-- Every connection checks that the schema is the one it knows.
+GRANT SELECT ON persistence.schema_version
+  TO persistence_app, persistence_worker, persistence_operator, persistence_auditor;

@@ -1,0 +1,28 @@
+-- Something to be done in the outside world. Its outbox entry carries the same id.
+CREATE TABLE persistence.effects (
+  tenant_id        uuid NOT NULL,
+  id               uuid NOT NULL,
+  run_id           uuid NOT NULL,
+  step_id          uuid,
+  effect_type      text NOT NULL,
+  idempotency_key  text NOT NULL,
+  status           text NOT NULL,
+  retry_count      integer NOT NULL DEFAULT 0,
+  next_retry_at    timestamptz,
+  effect_spec      jsonb NOT NULL,
+  execution_result jsonb,
+  error_details    jsonb,
+  executed_at      timestamptz,
+  correlation_id uuid NOT NULL,
+  causation_id   uuid,
+  actor          varchar(100) NOT NULL,
+  version        integer NOT NULL,
+  last_event_id  uuid NOT NULL,
+  created_at     timestamptz NOT NULL,
+  updated_at     timestamptz NOT NULL,
+  PRIMARY KEY (tenant_id, id),
+  CONSTRAINT effects_run_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES persistence.runs,
+  CONSTRAINT effects_step_fkey FOREIGN KEY (tenant_id, step_id) REFERENCES persistence.steps
+) WITH (fillfactor = 70);
+CREATE INDEX effects_run_idx ON persistence.effects (tenant_id, run_id);
+CREATE INDEX effects_step_idx ON persistence.effects (tenant_id, step_id);

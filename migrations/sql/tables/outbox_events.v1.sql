@@ -1,0 +1,28 @@
+-- The record of each effect on its way out: what the trace reads. Status is not indexed, so that its updates stay heap-only;
+-- the list of work is outbox_queue.
+CREATE TABLE persistence.outbox_events (
+  tenant_id       uuid NOT NULL,
+  id              uuid NOT NULL,
+  aggregate_type  text NOT NULL DEFAULT 'EFFECT' CHECK (aggregate_type = 'EFFECT'),
+  aggregate_id    uuid NOT NULL,
+  event_type      text NOT NULL,
+  idempotency_key text NOT NULL,
+  status          text NOT NULL,
+  retry_count     integer NOT NULL DEFAULT 0,
+  next_retry_at   timestamptz,
+  payload         jsonb NOT NULL,
+  error_details   jsonb,
+  published_at    timestamptz,
+  correlation_id uuid NOT NULL,
+  causation_id   uuid,
+  actor          varchar(100) NOT NULL,
+  version        integer NOT NULL,
+  last_event_id  uuid NOT NULL,
+  created_at     timestamptz NOT NULL,
+  updated_at     timestamptz NOT NULL,
+  PRIMARY KEY (tenant_id, id),
+  CONSTRAINT outbox_events_idempotency_key UNIQUE (tenant_id, idempotency_key),
+  CONSTRAINT outbox_events_effect_fkey FOREIGN KEY (tenant_id, aggregate_id) REFERENCES persistence.effects
+) WITH (fillfactor = 70);
+CREATE INDEX outbox_events_aggregate_idx ON persistence.outbox_events (tenant_id, aggregate_id);
+CREATE INDEX outbox_events_correlation_idx ON persistence.outbox_events (tenant_id, correlation_id);

@@ -1,0 +1,29 @@
+-- One execution of an orchestration, begun by a signal or by another run.
+CREATE TABLE persistence.runs (
+  tenant_id      uuid NOT NULL,
+  id             uuid NOT NULL,
+  signal_id      uuid,
+  parent_run_id  uuid,
+  run_type       text NOT NULL,
+  status         text NOT NULL,
+  input_data     jsonb,
+  output_result  jsonb,
+  error_details  jsonb,
+  wait_reason    text,
+  retry_count    integer NOT NULL DEFAULT 0,
+  started_at     timestamptz,
+  completed_at   timestamptz,
+  correlation_id uuid NOT NULL,
+  causation_id   uuid,
+  actor          varchar(100) NOT NULL,
+  version        integer NOT NULL,
+  last_event_id  uuid NOT NULL,
+  created_at     timestamptz NOT NULL,
+  updated_at     timestamptz NOT NULL,
+  PRIMARY KEY (tenant_id, id),
+  CONSTRAINT runs_signal_fkey FOREIGN KEY (tenant_id, signal_id) REFERENCES persistence.signals,
+  CONSTRAINT runs_parent_run_fkey FOREIGN KEY (tenant_id, parent_run_id) REFERENCES persistence.runs
+) WITH (fillfactor = 80);
+CREATE INDEX runs_correlation_idx ON persistence.runs (tenant_id, correlation_id);
+CREATE INDEX runs_signal_idx ON persistence.runs (tenant_id, signal_id);
+CREATE INDEX runs_parent_run_idx ON persistence.runs (tenant_id, parent_run_id) WHERE parent_run_id IS NOT NULL;

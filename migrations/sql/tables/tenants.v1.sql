@@ -1,0 +1,8 @@
+-- Names are unique too, but that is held by create_tenant: a unique index without tenant_id would tell one tenant of another.
+CREATE TABLE persistence.tenants (
+  tenant_id  uuid PRIMARY KEY,
+  name       text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
+  actor      varchar(100) NOT NULL CHECK (actor ~ '^(agent|user|system|external):.'),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now()
+);

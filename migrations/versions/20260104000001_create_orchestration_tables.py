@@ -1,0 +1,123 @@
+"""The whole plane: reference data, tables, functions, policies, projections and privileges.
+
+Revision ID: 20260104000001
+Revises:
+"""
+
+from persistence.database.schema_objects import apply, as_system, drop_schema_objects, execute, load_canon
+
+revision = "20260104000001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+# In the order in which one refers to the other.
+TABLES = (
+    "tenants",
+    "user_tenants",
+    "signals",
+    "runs",
+    "steps",
+    "tool_calls",
+    "effects",
+    "run_checkpoints",
+    "orchestration_events",
+    "outbox_events",
+    "outbox_queue",
+)
+
+# Tables that the functions of persistence_system reach across tenants.
+SYSTEM_TABLES = (
+    "tenants",
+    "user_tenants",
+    "runs",
+    "steps",
+    "effects",
+    "orchestration_events",
+    "outbox_events",
+    "outbox_queue",
+)
+
+FUNCTIONS = (
+    "new_id",
+    "jsonb_merge",
+    "event_document",
+    "enter_tenant",
+    "check_batch_size",
+    "known_effects",
+    "without_known",
+    "with_step_indexes",
+    "checked_attachments",
+    "explain_missing",
+    "refuse_chain",
+    "refuse_deltas",
+    "batch_deltas",
+    "fold_signals",
+    "fold_runs",
+    "fold_steps",
+    "fold_tool_calls",
+    "fold_effects",
+    "fold_outbox",
+    "fold_checkpoints",
+    "fold_events",
+    "fold_log",
+    "queue_effects",
+    "append_events",
+    "given_signals",
+    "receive_signals",
+    "due_tenants",
+    "end_dead_letters",
+    "requeue_outbox",
+    "discard_outbox",
+    "requeue_by_update",
+    "refuse_change",
+    "read_events",
+)
+
+SYSTEM_FUNCTIONS = (
+    "claim_outbox",
+    "settle_outbox",
+    "extend_leases",
+    "release_leases",
+    "refresh_projections",
+    "purge_outbox",
+    "create_tenant",
+    "add_tenant_user",
+    "log_epoch",
+)
+
+
+def upgrade() -> None:
+    apply("tables/canon.v1.sql")
+    apply("tables/log_epochs.v1.sql")
+    load_canon()
+    for table in TABLES:
+        apply(f"tables/{table}.v1.sql")
+    apply("tables/aggregate_delta.v1.sql")
+    apply("functions/current_tenant_id.v1.sql")
+    apply("functions/current_user_id.v1.sql")
+    for function in FUNCTIONS:
+        apply(f"functions/{function}.v1.sql")
+    with as_system():
+        for function in SYSTEM_FUNCTIONS:
+            apply(f"functions/{function}.v1.sql")
+    apply("triggers/append_only.v1.sql")
+    apply("triggers/requeue_by_update.v1.sql")
+    for table in TABLES:
+        if table == "user_tenants":
+            apply("policies/membership.v1.sql")
+        else:
+            apply("policies/tenant_isolation.v1.sql", table=table)
+    for table in SYSTEM_TABLES:
+        apply("policies/system_works.v1.sql", table=table)
+    apply("grants/privileges.v1.sql")
+    with as_system():
+        apply("views/run_summary.v1.sql")
+        apply("grants/run_summary.v1.sql")
+        execute("SELECT persistence.log_epoch()")
+    apply("views/tenant_run_summary.v1.sql")
+    apply("grants/tenant_run_summary.v1.sql")
+
+
+def downgrade() -> None:
+    drop_schema_objects()

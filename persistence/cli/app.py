@@ -1,0 +1,40 @@
+"""All commands together, and what becomes of an error."""
+
+import sys
+
+import typer
+
+from persistence.cli import dlq, housekeeping, importing, migrate, replay, tenant, trace, up, worker
+from persistence.cli.console import error_console
+from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError
+
+app = typer.Typer(
+    name="persistence",
+    help="Durable memory for agent and workflow services on plain PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(up.up)
+app.command("demo")(up.demo)
+app.command("worker")(worker.worker)
+app.command("import")(importing.import_files)
+app.command("trace")(trace.trace)
+app.command("replay")(replay.replay)
+app.command("housekeeping")(housekeeping.housekeeping)
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(tenant.app, name="tenant")
+app.add_typer(dlq.app, name="dlq")
+
+
+def main() -> None:
+    """Runs a command. Exit status 1: it was refused or found something wrong; 2: it could not run; 130: interrupted."""
+    try:
+        app(standalone_mode=True)
+    except PersistenceError as error:
+        error_console.print(f"error: {error.message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        if error.hint:
+            error_console.print(f"       {error.hint}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, ServerError | ConfigurationError | ImportFailed) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)

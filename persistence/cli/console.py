@@ -1,0 +1,123 @@
+"""What commands share: options, output for people and for machines, the tenant meant."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from persistence.encoding import encode
+from persistence.errors import ConfigurationError, NotFound
+from persistence.models import Model, Tenant
+from persistence.plane import Plane, settings_with
+from persistence.settings import Settings
+
+T = TypeVar("T")
+
+console = Console()
+error_console = Console(stderr=True)
+
+
+class Format(StrEnum):
+    """table: for people. json: for machines, one document on standard output."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Data directory of the embedded server.", envvar="PERSISTENCE_DATA_DIR")
+]
+OutputFormat = Annotated[Format, typer.Option("--format", help="How data are printed.")]
+TenantOption = Annotated[
+    str | None, typer.Option("--tenant", help="Name or id of the tenant; may be left out while there is only one.")
+]
+
+
+def settings_for(data_dir: Path | None, **overrides: Any) -> Settings:
+    """Settings from the environment, with what the command line says on top."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if data_dir is not None:
+        given["data_dir"] = data_dir
+    return settings_with(None, given)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a command's coroutine."""
+    return asyncio.run(work)
+
+
+def print_json(document: Any) -> None:
+    sys.stdout.write(encode(plain(document)) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Models, ids and times as JSON has them."""
+    if isinstance(value, Model):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+async def find_tenant(plane: Plane, wanted: str | None) -> Tenant:
+    """The tenant that a command is meant for. Raises NotFound, or ConfigurationError when it must be named."""
+    tenants = await plane.tenants.list()
+    if wanted is None:
+        if len(tenants) == 1:
+            return tenants[0]
+        raise ConfigurationError(
+            "there is no tenant yet" if not tenants else f"there are {len(tenants)} tenants",
+            hint="persistence tenant create NAME" if not tenants else "say which with --tenant",
+        )
+    for tenant in tenants:
+        if wanted in (tenant.name, str(tenant.tenant_id)):
+            return tenant
+    raise NotFound(f"there is no tenant {wanted!r}", hint="List the tenants with: persistence tenant list")
+
+
+def parse_id(text: str, what: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ConfigurationError(f"{what}: {text!r} is no UUID") from None
+
+
+def set_up_logging(level: str = "info", *, to_terminal: bool) -> None:
+    """Log lines on standard error: for people in a terminal, JSON Lines elsewhere."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=True) if to_terminal else structlog.processors.JSONRenderer(serializer=_dumps)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _dumps(document: Any, **_: Any) -> str:
+    return encode(plain(document))

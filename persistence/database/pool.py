@@ -1,0 +1,90 @@
+"""Connections of services and workers."""
+
+from typing import Any
+
+import asyncpg
+
+from persistence.database.failures import is_transient, translated
+from persistence.errors import ConfigurationError, ServerError
+from persistence.settings import Settings
+
+MINIMUM_SERVER = 16
+APPLICATION = "persistence"
+
+# Which schema version the database has.
+_SCHEMA_VERSION = "SELECT version_num FROM persistence.schema_version"
+
+
+async def open_pool(dsn: str, settings: Settings) -> asyncpg.Pool:
+    """A pool whose sessions have time limits and the schema on their search_path; behind a transaction-mode pooler they have no state at all.
+
+    Raises ServerError when the server is unreachable or too old.
+    """
+    try:
+        return await asyncpg.create_pool(dsn, min_size=settings.pool_min, max_size=max(settings.pool_max, 1), **_options(settings))
+    except Exception as error:
+        raise _unreachable(error) from error
+
+
+async def connect(dsn: str, settings: Settings) -> asyncpg.Connection:
+    """One connection with the pool's settings. Raises ServerError."""
+    try:
+        options = _options(settings)
+        options.pop("reset")
+        return await asyncpg.connect(dsn, **options)
+    except Exception as error:
+        raise _unreachable(error) from error
+
+
+async def check_server(pool: asyncpg.Pool, expected_schema: str) -> None:
+    """Raises ServerError unless the server is new enough and migrated to ``expected_schema``."""
+    async with pool.acquire() as connection:
+        version = connection.get_server_version()
+        if version.major < MINIMUM_SERVER:
+            raise ServerError(f"PostgreSQL {version.major} is too old", hint=f"version {MINIMUM_SERVER} or later is needed")
+        try:
+            found = await connection.fetchval(_SCHEMA_VERSION)
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+            found = None
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise ServerError(
+                "the database is not migrated, or the login has none of the plane's roles",
+                hint="run: persistence migrate up; then GRANT persistence_app TO the login",
+            ) from error
+    if found is None:
+        raise ServerError("the database is not migrated", hint="run: persistence migrate up")
+    if found != expected_schema:
+        raise ServerError(
+            f"the database is at schema {found}, this package at {expected_schema}", hint="run: persistence migrate up"
+        )
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    options: dict[str, Any] = {"timeout": settings.connect_timeout, "command_timeout": None, "reset": _keep_session}
+    if settings.transaction_pooler:
+        return options | {"statement_cache_size": 0}
+    return options | {
+        "server_settings": {
+            "application_name": APPLICATION,
+            "search_path": "persistence",
+            "statement_timeout": _milliseconds(settings.statement_timeout),
+            "lock_timeout": _milliseconds(settings.lock_timeout),
+            "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
+        }
+    }
+
+
+async def _keep_session(_: asyncpg.Connection) -> None:
+    """Nothing to reset: all that is set is set for one transaction. Saves a round trip each time a connection is given back."""
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _unreachable(error: Exception) -> Exception:
+    if isinstance(error, ValueError | asyncpg.ClientConfigurationError):
+        return ConfigurationError(f"the DSN cannot be read: {error}", hint="postgresql://user:password@host:port/database")
+    if isinstance(error, asyncpg.PostgresError) or is_transient(error):
+        return ServerError(f"cannot reach the server: {error or type(error).__name__}", hint="check PERSISTENCE_DSN")
+    return translated(error)

@@ -1,0 +1,57 @@
+"""What migrations are written with: SQL files applied by name, and the reference data of the canon.
+
+A function, policy, trigger or view is one file, `sql/<kind>/<name>.v<N>.sql`. A later version is a new file beside the old one, so that
+its migration goes forward with one and back with the other.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from alembic import op
+from sqlalchemy import text
+
+from persistence.canon import CANON, Canon
+from persistence.database.quoting import naming
+from persistence.encoding import encode
+from persistence.resources import resource
+
+SQL = resource("migrations") / "sql"
+
+
+def execute(sql: str) -> None:
+    """Runs SQL as it stands, online or into an offline script: a colon is a colon."""
+    op.execute(text(sql.replace("\\", "\\\\").replace(":", "\\:")))
+
+
+def apply(path: str, **names: str) -> None:
+    """Runs one file below sql/. `{name}` in it stands for a quoted identifier."""
+    execute(naming((SQL / path).read_text(encoding="utf-8"), **names))
+
+
+@contextmanager
+def as_system() -> Iterator[None]:
+    """What is made inside belongs to persistence_system, which is lent the right to create for as long."""
+    execute("GRANT CREATE ON SCHEMA persistence TO persistence_system")
+    execute("GRANT USAGE ON SCHEMA persistence, canon TO persistence_system")
+    execute("SET ROLE persistence_system")
+    yield
+    execute("SET ROLE persistence_owner")
+    execute("REVOKE CREATE ON SCHEMA persistence FROM persistence_system")
+
+
+def load_canon(canon: Canon = CANON) -> None:
+    """Makes the tables of schema canon say what the files of canon/ say."""
+    for table in ("state_transitions", "event_types", "aggregates"):
+        execute(naming("DELETE FROM canon.{table}", table=table))
+    for table, rows in canon.reference_rows().items():
+        document = encode(rows).replace("'", "''")
+        execute(
+            naming("INSERT INTO canon.{table} SELECT * FROM jsonb_populate_recordset(NULL::canon.{table}, '", table=table)
+            + document
+            + "')"
+        )
+
+
+def drop_schema_objects() -> None:
+    """The way back to nothing: drops all that the migrations made, and keeps roles, schemas and the version table."""
+    execute((SQL / "bootstrap" / "drop_all.sql").read_text(encoding="utf-8"))

@@ -1,0 +1,57 @@
+"""Waking workers when there is something to deliver.
+
+A NOTIFY inside a busy writer's transaction makes all commits wait for one another. So writers ring a bell after their commit, and the bell
+notifies from a connection of its own, at most once in a few milliseconds.
+"""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Final, Self
+
+import asyncpg
+
+from persistence.database.failures import DATABASE_ERRORS
+
+CHANNEL: Final = "persistence_outbox"
+_QUIET_SECONDS: Final = 0.002
+
+# Wakes every worker that listens.
+_NOTIFY = f"NOTIFY {CHANNEL}"
+
+
+class Bell:
+    """Rings at once when it has been quiet, and otherwise when the quiet time is over."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._rung = asyncio.Event()
+        self._ringer: asyncio.Task[None] | None = None
+
+    def ring(self) -> None:
+        """May be called at any time; never waits, never fails. A worker that misses it polls."""
+        self._rung.set()
+
+    async def __aenter__(self) -> Self:
+        self._ringer = asyncio.create_task(self._keep_ringing())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._ringer is not None
+        self._ringer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._ringer
+        if self._rung.is_set():
+            await self._notify()
+
+    async def _keep_ringing(self) -> None:
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            await self._notify()
+            await asyncio.sleep(_QUIET_SECONDS)
+
+    async def _notify(self) -> None:
+        with contextlib.suppress(*DATABASE_ERRORS):
+            async with self._pool.acquire() as connection:
+                await connection.execute(_NOTIFY)

@@ -1,0 +1,47 @@
+"""What operators do with dead letters."""
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import asyncpg
+
+from persistence.context import Context
+from persistence.database.retry import retried
+from persistence.settings import Settings
+
+# Puts dead letters back into the queue; returns the ids that moved.
+_REQUEUE = "SELECT persistence.requeue_outbox($1, $2, $3, $4, $5)"
+
+# Ends dead letters for good; returns the ids that moved.
+_DISCARD = "SELECT persistence.discard_outbox($1, $2, $3, $4, $5)"
+
+
+class DeadLetters:
+    """Dead letters of one tenant. The login needs persistence_operator."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, context: Context, wake: Callable[[], None]) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._context = context
+        self._wake = wake
+
+    async def requeue(self, ids: Sequence[UUID], reason: str | None = None) -> set[UUID]:
+        """Gives dead letters all their attempts again, due at once. Returns those that were dead letters; the others are left alone."""
+        moved = await self._move(_REQUEUE, ids, reason)
+        self._wake()
+        return moved
+
+    async def discard(self, ids: Sequence[UUID], reason: str) -> set[UUID]:
+        """Ends dead letters for good. Returns those that were dead letters; the others are left alone."""
+        return await self._move(_DISCARD, ids, reason)
+
+    async def _move(self, statement: str, ids: Sequence[UUID], reason: str | None) -> set[UUID]:
+        context = self._context
+
+        async def once() -> set[UUID]:
+            async with self._pool.acquire() as connection:
+                return set(
+                    await connection.fetchval(statement, context.tenant_id, context.user_id, list(ids), context.actor, reason)
+                )
+
+        return await retried(once, self._settings)

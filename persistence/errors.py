@@ -1,0 +1,83 @@
+"""Every error this package raises: one tree, each says what happened and what to do next."""
+
+from typing import Any
+
+
+class PersistenceError(Exception):
+    """Something the persistence plane refused or could not do.
+
+    ``hint`` is the next step, where there is one.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ConfigurationError(PersistenceError):
+    """A setting is missing or wrong."""
+
+
+class ServerError(PersistenceError):
+    """The server is missing, too old, unreachable or not migrated."""
+
+
+class InvalidInput(PersistenceError):
+    """A value cannot be stored; the message names its field."""
+
+
+class TooLarge(InvalidInput):
+    """An event or a batch exceeds its limit."""
+
+
+class UnknownEventType(InvalidInput):
+    """An event type or version that the canon does not know."""
+
+
+class InvalidTransition(PersistenceError):
+    """The state machine does not allow this event in this status."""
+
+
+class Conflict(PersistenceError):
+    """Somebody else changed the aggregate since it was read. Read it again and decide anew."""
+
+
+class NotFound(PersistenceError):
+    """There is no such thing in this tenant."""
+
+
+class IdempotencyMismatch(PersistenceError):
+    """An id or idempotency key that is known already came with other content."""
+
+
+class SignalKnown(PersistenceError):
+    """A signal from this source was received already."""
+
+
+class TenantDenied(PersistenceError):
+    """The user does not belong to the tenant."""
+
+
+class PermissionDenied(PersistenceError):
+    """The connecting role may not do this."""
+
+
+class AppendOnly(PersistenceError):
+    """What happened cannot be changed or deleted."""
+
+
+class DeliveryUnderway(PersistenceError):
+    """The effect is being delivered at this moment."""
+
+
+class Unavailable(PersistenceError):
+    """The database did not answer, or kept failing, for as long as was allowed."""
+
+
+class ImportFailed(PersistenceError):
+    """A file could not be read; the message names file, place and what is wrong."""

@@ -1,0 +1,1 @@
+"""Proofs that a database keeps the law."""

@@ -1,0 +1,161 @@
+"""IEEE XES event logs (IEEE 1849-2016), plain or gzipped, read as a stream of traces."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from lxml import etree
+
+from persistence.errors import ImportFailed
+
+_KNOWN = frozenset({"concept:name", "lifecycle:transition", "org:resource", "time:timestamp"})
+
+
+@dataclass(frozen=True, slots=True)
+class XesEvent:
+    """One event of a trace. transition: in lower case, ``complete`` when the log has none. attributes: all others."""
+
+    activity: str
+    transition: str
+    resource: str | None
+    time: datetime
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class XesTrace:
+    """One case. name: its concept:name. line: where it begins in the file."""
+
+    name: str
+    line: int
+    attributes: dict[str, Any]
+    events: list[XesEvent]
+
+
+class BrokenTrace(Exception):
+    """One trace cannot be read; those after it can."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"line {line}: {problem}")
+
+
+class XesFile:
+    """A log file. ``position`` and ``size`` are bytes, for progress."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.log_name: str | None = None
+        self._raw: IO[bytes] | None = None
+
+    @property
+    def position(self) -> int:
+        return self._raw.tell() if self._raw and not self._raw.closed else 0
+
+    def traces(self) -> Iterator[XesTrace | BrokenTrace]:
+        """The traces in the order of the file. Raises ImportFailed, naming line or byte, where the file itself is damaged."""
+        with self.path.open("rb") as raw:
+            self._raw = raw
+            source = gzip.GzipFile(fileobj=raw) if self.path.suffix == ".gz" else raw
+            parser = etree.iterparse(source, events=("end",), resolve_entities=False, no_network=True, remove_comments=True)
+            try:
+                for _, element in parser:
+                    tag = etree.QName(element).localname
+                    parent = element.getparent()
+                    if tag == "trace":
+                        yield _trace(element)
+                        _forget(element)
+                    elif parent is not None and etree.QName(parent).localname == "log":
+                        if tag == "string" and element.get("key") == "concept:name":
+                            self.log_name = element.get("value")
+                        _forget(element)
+            except etree.XMLSyntaxError as error:
+                raise ImportFailed(f"{self.path}: line {error.lineno}: {error.msg}") from error
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ImportFailed(
+                    f"{self.path}: byte {raw.tell()}: {error}", hint="the gzip stream is damaged or cut off"
+                ) from error
+
+
+def _forget(element: Any) -> None:
+    """Frees what was read, so that memory does not grow with the file."""
+    element.clear()
+    parent = element.getparent()
+    while parent is not None and element.getprevious() is not None:
+        del parent[0]
+
+
+def _trace(element: Any) -> XesTrace | BrokenTrace:
+    line = element.sourceline
+    try:
+        attributes: dict[str, Any] = {}
+        events = []
+        for child in element:
+            if etree.QName(child).localname == "event":
+                events.append(_event(child))
+            elif child.get("key") is not None:
+                attributes[child.get("key")] = _value(child)
+        name = attributes.pop("concept:name", None)
+        if not isinstance(name, str) or not name:
+            raise BrokenTrace(line, "the trace has no concept:name")
+        if not events:
+            raise BrokenTrace(line, f"trace {name} has no events")
+        return XesTrace(name, line, attributes, events)
+    except BrokenTrace as problem:
+        return problem
+
+
+def _event(element: Any) -> XesEvent:
+    found: dict[str, Any] = {}
+    for child in element:
+        key = child.get("key")
+        if key is None:
+            raise BrokenTrace(child.sourceline, "an attribute has no key")
+        found[key] = _value(child)
+    activity, time = found.get("concept:name"), found.get("time:timestamp")
+    if not isinstance(activity, str) or not activity:
+        raise BrokenTrace(element.sourceline, "the event has no concept:name")
+    if time is None:
+        raise BrokenTrace(element.sourceline, f"the event {activity} has no time:timestamp")
+    return XesEvent(
+        activity=activity,
+        transition=str(found.get("lifecycle:transition", "complete")).lower(),
+        resource=found.get("org:resource"),
+        time=_moment(time, element.sourceline),
+        attributes={key: value for key, value in found.items() if key not in _KNOWN},
+    )
+
+
+def _moment(text: str, line: int) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise BrokenTrace(line, f"time:timestamp {text!r} is no date and time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _value(element: Any) -> Any:
+    """An attribute's value as JSON, with what is nested in it beside it."""
+    kind = etree.QName(element).localname
+    text = element.get("value")
+    try:
+        value: Any = text
+        if kind == "int":
+            value = int(text)
+        elif kind == "float":
+            value = float(text)
+        elif kind == "boolean":
+            value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        elif kind == "list":
+            return [_value(item) for part in element if etree.QName(part).localname == "values" for item in part]
+        elif kind == "container":
+            return {item.get("key"): _value(item) for item in element}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise BrokenTrace(element.sourceline, f"{element.get('key')}: {text!r} is no {kind}") from None
+    if len(element):
+        return {"value": value, "attributes": {item.get("key"): _value(item) for item in element}}
+    return value

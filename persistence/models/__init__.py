@@ -1,0 +1,32 @@
+"""What repositories return: frozen models, one file a table."""
+
+from persistence.models.base import AggregateModel, Model, Page, new_id
+from persistence.models.checkpoint import Checkpoint
+from persistence.models.effect import Effect
+from persistence.models.event import AppendResult, Event, NewEvent, Position
+from persistence.models.outbox import OutboxEntry
+from persistence.models.run import Run
+from persistence.models.signal import NewSignal, Signal
+from persistence.models.step import Step
+from persistence.models.tenant import Tenant
+from persistence.models.tool_call import ToolCall
+
+__all__ = [
+    "AggregateModel",
+    "AppendResult",
+    "Checkpoint",
+    "Effect",
+    "Event",
+    "Model",
+    "NewEvent",
+    "NewSignal",
+    "OutboxEntry",
+    "Page",
+    "Position",
+    "Run",
+    "Signal",
+    "Step",
+    "Tenant",
+    "ToolCall",
+    "new_id",
+]

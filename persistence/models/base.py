@@ -1,0 +1,66 @@
+"""What all models share."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Self, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from uuid_utils.compat import uuid7
+
+from persistence.canon import CANON
+
+M = TypeVar("M")
+Json = Any
+"""A value that JSON can express."""
+
+
+def new_id() -> UUID:
+    """A UUIDv7: ids sort by the time they were made (RFC 9562 section 5.7)."""
+    return uuid7()
+
+
+class Model(BaseModel):
+    """Immutable, compared by value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AggregateModel(Model):
+    """The present state of something with a life of its own.
+
+    version: how many events it has seen; a command on an older version raises Conflict.
+    last_event_id: the newest of them, the cause of what follows from this state.
+    created_at, updated_at: when its first and its newest event were recorded; None until then.
+    """
+
+    kind: ClassVar[str]
+
+    tenant_id: UUID
+    id: UUID
+    status: str
+    version: int
+    correlation_id: UUID
+    causation_id: UUID | None = None
+    actor: str
+    last_event_id: UUID
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether no event can follow any more."""
+        return self.status in CANON.aggregates[self.kind].terminal
+
+    def advanced(self, status: str, event_id: UUID, changes: dict[str, Any]) -> Self:
+        """The state after one more event."""
+        return self.model_copy(
+            update={**changes, "status": status, "version": self.version + 1, "last_event_id": event_id, "updated_at": None}
+        )
+
+
+class Page(Model, Generic[M]):
+    """Some items, and where the next ones begin: pass ``next`` as ``after``. None: that was all."""
+
+    items: Sequence[M]
+    next: UUID | None = None

@@ -1,0 +1,81 @@
+"""Making one attempt: running the handler, and putting what came of it into words."""
+
+import asyncio
+import traceback
+from typing import Any
+
+from persistence.encoding import check, encode
+from persistence.errors import InvalidInput
+from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
+from persistence.outbox.queue import Settlement
+from persistence.outbox.registry import Handler
+
+_MAX_TEXT = 4000
+_UNPRINTABLE = {0: "\\0"}
+
+
+async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
+    """Runs the handler once and says what came of it. Raises nothing but the cancellation of this very task."""
+    if delivery.attempt > handler.max_attempts:
+        # The attempts before were made by workers that died of them, or nobody lived to say.
+        return Settlement(
+            delivery, "DEAD", encode({"type": "AttemptsUsedUp", "message": f"{handler.max_attempts} attempts, none reported back"})
+        )
+    try:
+        async with asyncio.timeout(handler.timeout):
+            result = await handler.function(delivery)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return _failed(handler, delivery, error)
+    except BaseException as error:
+        return _failed(handler, delivery, error)
+    return Settlement(delivery, "EXECUTED", _result(result))
+
+
+def interrupted(delivery: Delivery) -> Settlement:
+    """What is said of an attempt that was cut short because the worker had to stop: it counts, and is due again at once."""
+    return Settlement(
+        delivery, "FAILED", encode({"type": "WorkerStopped", "message": "the worker had to stop before the handler was done"})
+    )
+
+
+def _result(result: Any) -> str:
+    """The result as JSON. The effect has happened, so a result that cannot be kept is no reason to repeat it."""
+    try:
+        check(result, "result")
+        return encode(result)
+    except InvalidInput as error:
+        return encode({"unstorable": _text(repr(result)), "reason": _text(str(error))})
+
+
+def _failed(handler: Handler, delivery: Delivery, error: BaseException) -> Settlement:
+    timed_out = isinstance(error, TimeoutError) and not str(error)
+    details: dict[str, Any] = {
+        "type": type(error).__name__,
+        "message": f"no answer within {handler.timeout:g} seconds" if timed_out else _text(str(error)),
+        "attempt": delivery.attempt,
+    }
+    if isinstance(error, PermanentFailure | RetryLater):
+        details |= _storable(error.details)
+    else:
+        details["traceback"] = _text("".join(traceback.format_exception(error, limit=-5)))
+    if isinstance(error, PermanentFailure) or delivery.attempt >= handler.max_attempts:
+        return Settlement(delivery, "DEAD", encode(details))
+    delay = handler.backoff.delay(delivery.attempt)
+    if isinstance(error, RetryLater) and error.after is not None:
+        delay = max(error.after, 0.0)
+    return Settlement(delivery, "FAILED", encode(details), delay)
+
+
+def _storable(details: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check(details, "details")
+    except InvalidInput:
+        return {"details": _text(repr(details))}
+    return details
+
+
+def _text(text: str) -> str:
+    return text[:_MAX_TEXT].translate(_UNPRINTABLE).encode("utf-8", "backslashreplace").decode()

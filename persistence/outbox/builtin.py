@@ -1,0 +1,35 @@
+"""The worker that comes with the package: the built-in effect types, set up from the environment.
+
+``persistence worker`` runs it when no ``--app`` is given; an application adds the same handlers to its own worker with ``add_builtin_handlers``.
+"""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from persistence.outbox.http_handler import HttpPost, add_http_handler
+from persistence.outbox.log_handler import add_log_handler
+from persistence.outbox.worker import Worker
+
+
+class WebhookSettings(BaseSettings):
+    """PERSISTENCE_WEBHOOK_SECRET signs; PERSISTENCE_WEBHOOK_ALLOW_PRIVATE and …_ALLOW_REDIRECTS lift what is refused by default."""
+
+    model_config = SettingsConfigDict(env_prefix="PERSISTENCE_WEBHOOK_", frozen=True)
+
+    secret: SecretStr | None = None
+    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    allow_private: bool = False
+    allow_redirects: bool = False
+    timeout: float = Field(20.0, gt=0)
+
+
+def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None) -> Worker:
+    """Gives a worker the handlers for HTTP_POST and LOG."""
+    settings = settings or WebhookSettings()
+    named = {name: secret.get_secret_value() for name, secret in settings.secrets.items()}
+    if settings.secret is not None:
+        named["default"] = settings.secret.get_secret_value()
+    post = HttpPost(named, settings.allow_private, settings.allow_redirects, settings.timeout)
+    add_http_handler(worker, post)
+    add_log_handler(worker)
+    return worker

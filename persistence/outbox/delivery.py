@@ -1,0 +1,65 @@
+"""What a handler is given, and what it may say."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from persistence.encoding import decode
+
+Hold = tuple[UUID, UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt at one effect.
+
+    idempotency_key: the same at every attempt; hand it to the receiver.
+    attempt: 1 for the first. requested_at: when the effect was recorded.
+    causation_id: the event that caused this attempt; what the handler causes in turn may name it.
+    """
+
+    tenant_id: UUID
+    effect_id: UUID
+    effect_type: str
+    idempotency_key: str
+    attempt: int
+    correlation_id: UUID
+    causation_id: UUID
+    requested_at: datetime
+    lease_token: UUID
+    payload_text: str
+
+    @property
+    def hold(self) -> Hold:
+        """Which claim of which entry this is."""
+        return self.lease_token, self.effect_id
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The effect's spec."""
+        spec: dict[str, Any] = decode(self.payload_text)
+        return spec
+
+
+class PermanentFailure(Exception):
+    """Raised by a handler: no further attempt can succeed. The entry becomes a dead letter at once.
+
+    details: JSON for the record.
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class RetryLater(Exception):
+    """Raised by a handler: try again, but not before ``after`` seconds from now (a receiver's Retry-After). None: as the backoff says.
+
+    details: JSON for the record.
+    """
+
+    def __init__(self, message: str, *, after: float | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.after = after
+        self.details = details

@@ -1,0 +1,62 @@
+"""What has to be done from time to time, by one worker of many."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from persistence.database.failures import DATABASE_ERRORS
+from persistence.plane import Plane
+
+_log = structlog.get_logger(__name__)
+
+PURGE_BATCH: Final = 10_000
+
+# Ours for this transaction, or somebody else is at it.
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('persistence.housekeeping', 0))"
+
+# Rebuilding a projection may take longer than an ordinary statement.
+_NO_LIMIT = "SELECT set_config('statement_timeout', '0', true)"
+
+_REFRESH = "SELECT persistence.refresh_projections()"
+
+# Deletes a batch of old published records; how many.
+_PURGE = "SELECT persistence.purge_outbox($1, $2)"
+
+
+@dataclass(frozen=True)
+class Housekeeping:
+    """interval: seconds between rounds; 0: never. retention: how long records of delivered effects stay; the log keeps what happened."""
+
+    interval: float = 300.0
+    retention: timedelta = timedelta(days=30)
+
+    async def keep(self, plane: Plane) -> None:
+        """A round every ``interval``, for ever."""
+        if self.interval <= 0:
+            return
+        while True:
+            await asyncio.sleep(self.interval * random.uniform(0.8, 1.2))
+            try:
+                await self.round(plane)
+            except DATABASE_ERRORS as error:
+                _log.warning("housekeeping_failed", error=str(error) or type(error).__name__)
+
+    async def round(self, plane: Plane) -> int | None:
+        """Refreshes the projections and purges the outbox. Returns how many records went; None when another process is at it."""
+        purged: int = 0
+        async with plane.pool.acquire() as connection, connection.transaction():
+            if not await connection.fetchval(_TRY_LOCK):
+                return None
+            await connection.execute(_NO_LIMIT)
+            await connection.execute(_REFRESH)
+        while True:
+            async with plane.pool.acquire() as connection:
+                batch: int = await connection.fetchval(_PURGE, self.retention, PURGE_BATCH)
+            purged += batch
+            if batch < PURGE_BATCH:
+                _log.info("housekeeping_done", purged=purged)
+                return purged

@@ -1,0 +1,176 @@
+"""The built-in effect type HTTP_POST: a webhook, signed as Standard Webhooks has it (https://www.standardwebhooks.com)."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from persistence.encoding import encode_bytes
+from persistence.errors import ConfigurationError
+from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
+from persistence.outbox.public_network import PrivateTarget, public_transport
+from persistence.outbox.worker import Worker
+
+EFFECT_TYPE = "HTTP_POST"
+_SECRET_PREFIX = "whsec_"  # noqa: S105
+_KEPT_BODY = 8192
+_LONGEST_RETRY_AFTER = 86_400.0
+_TRY_AGAIN = frozenset({408, 423, 425, 429})
+_OWN_HEADERS = frozenset(
+    {"content-length", "host", "idempotency-key", "transfer-encoding", "webhook-id", "webhook-signature", "webhook-timestamp"}
+)
+
+
+class HttpPostSpec(BaseModel):
+    """The spec of an HTTP_POST effect.
+
+    url: http or https. json_body: any JSON; or text_body. headers: besides those of this handler. signing_key: the name of the secret that
+    the worker signs with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(pattern=r"^https?://", max_length=4000)
+    json_body: Any = Field(None, alias="json")
+    text_body: str | None = Field(None, alias="text")
+    headers: dict[str, str] = {}
+    signing_key: str = "default"
+    idempotency_key: str
+
+    @property
+    def body(self) -> bytes:
+        return encode_bytes(self.json_body) if self.text_body is None else self.text_body.encode()
+
+    @property
+    def content_type(self) -> str:
+        return "application/json" if self.text_body is None else "text/plain; charset=utf-8"
+
+
+@dataclass
+class HttpPost:
+    """Delivers HTTP_POST effects.
+
+    secrets: signing secrets by name, as ``whsec_…`` or plain text; without one the request goes unsigned.
+    allow_private: whether hosts on private networks may be called; allow_redirects: whether redirects are followed.
+    """
+
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    allow_private: bool = False
+    allow_redirects: bool = False
+    timeout: float = 20.0
+
+    def __post_init__(self) -> None:
+        self._keys = {name: _key(name, secret) for name, secret in self.secrets.items()}
+        self._client: httpx2.AsyncClient | None = None
+
+    async def __call__(self, delivery: Delivery) -> dict[str, Any]:
+        """Posts once. Returns status and the beginning of the answer; raises what the worker makes a retry or a dead letter of."""
+        try:
+            spec = HttpPostSpec.model_validate(delivery.payload)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise PermanentFailure(f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        body = spec.body
+        try:
+            async with self._open_client().stream(
+                "POST", spec.url, content=body, headers=self._headers(spec, delivery, body)
+            ) as response:
+                answer = await _beginning(response)
+        except PrivateTarget as error:
+            raise PermanentFailure(str(error), url=spec.url) from error
+        except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
+            raise PermanentFailure(f"{type(error).__name__}: {error}", url=spec.url) from error
+        except httpx2.TransportError as error:
+            raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": "), url=spec.url) from error
+        return _verdict(response, answer, spec.url)
+
+    def _open_client(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                transport=httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=100))
+                if self.allow_private
+                else public_transport(),
+                follow_redirects=self.allow_redirects,
+                timeout=self.timeout,
+                trust_env=False,
+            )
+        return self._client
+
+    def _headers(self, spec: HttpPostSpec, delivery: Delivery, body: bytes) -> dict[str, str]:
+        moment = str(int(time.time()))
+        message_id = str(delivery.effect_id)
+        headers = {name: value for name, value in spec.headers.items() if name.lower() not in _OWN_HEADERS}
+        headers |= {
+            "content-type": headers.pop("Content-Type", headers.pop("content-type", spec.content_type)),
+            "idempotency-key": delivery.idempotency_key,
+            "user-agent": "persistence-plane",
+            "webhook-id": message_id,
+            "webhook-timestamp": moment,
+        }
+        key = self._keys.get(spec.signing_key)
+        if key is None and spec.signing_key != "default":
+            raise PermanentFailure(f"spec.signing_key: this worker has no secret named {spec.signing_key!r}")
+        if key is not None:
+            headers["webhook-signature"] = signature(key, message_id, moment, body)
+        return headers
+
+
+def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
+    """The ``webhook-signature`` of a message: v1, HMAC-SHA256 over id, timestamp and body."""
+    digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for (RFC 9110 section 10.2.3), at most a day; None when it says nothing that can be read."""
+    if not value:
+        return None
+    try:
+        seconds = float(value) if value.strip().isdigit() else (parsedate_to_datetime(value) - now).total_seconds()
+    except (TypeError, ValueError):
+        return None
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
+
+
+def add_http_handler(worker: Worker, post: HttpPost, *, concurrency: int = 50, max_attempts: int = 12) -> None:
+    worker.handler(EFFECT_TYPE, timeout=post.timeout + 10, concurrency=concurrency, max_attempts=max_attempts)(post)
+
+
+def _verdict(response: httpx2.Response, answer: str, url: str) -> dict[str, Any]:
+    status = response.status_code
+    facts = {"status": status, "url": url, "answer": answer}
+    if 200 <= status < 300:
+        return {"status": status, "answer": answer}
+    if status in _TRY_AGAIN or status >= 500:
+        raise RetryLater(f"HTTP {status}", after=retry_after(response.headers.get("retry-after"), datetime.now(UTC)), **facts)
+    if 300 <= status < 400:
+        raise PermanentFailure(f"HTTP {status}: redirects are not followed", location=response.headers.get("location", ""), **facts)
+    raise PermanentFailure(f"HTTP {status}", **facts)
+
+
+async def _beginning(response: httpx2.Response) -> str:
+    """The first part of the body as text; the rest is not read."""
+    found = b""
+    async for chunk in response.aiter_bytes():
+        found += chunk
+        if len(found) >= _KEPT_BODY:
+            break
+    return found[:_KEPT_BODY].decode("utf-8", "replace").replace("\x00", "\\0")
+
+
+def _key(name: str, secret: str) -> bytes:
+    if not secret.startswith(_SECRET_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except binascii.Error as error:
+        raise ConfigurationError(f"webhook secret {name!r}: what follows whsec_ is not base64") from error

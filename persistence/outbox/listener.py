@@ -1,0 +1,80 @@
+"""Hearing the bell: LISTEN on a connection of its own, probed and made anew when it is dead."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from persistence.database.failures import DATABASE_ERRORS
+from persistence.database.pool import connect
+from persistence.database.wake import CHANNEL
+from persistence.errors import PersistenceError
+from persistence.models import new_id
+from persistence.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+# Comes back on the connection that sent it, if that can hear at all.
+_PROBE = "SELECT pg_notify($1, $2)"
+
+
+class Listener:
+    """Calls ``wake`` for every notification. A connection may be dead without an error, so it is asked to hear itself at intervals."""
+
+    def __init__(
+        self, dsn: str, settings: Settings, wake: Callable[[], None], *, probe_interval: float = 10.0, patience: float = 5.0
+    ) -> None:
+        self._dsn = dsn
+        self._settings = settings.model_copy(update={"transaction_pooler": False})
+        self._wake = wake
+        self._probe_interval = probe_interval
+        self._patience = patience
+        self._probe_channel = f"persistence_probe_{new_id().hex}"
+        self._heard = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self.is_listening = False
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep_listening())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._keeper is not None
+        self._keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keeper
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (PersistenceError, *DATABASE_ERRORS) as error:
+                _log.warning("listener_lost", error=str(error) or type(error).__name__, fallback="polling")
+            self.is_listening = False
+            self._wake()  # something may have been missed
+            await asyncio.sleep(1.0)
+
+    async def _listen(self) -> None:
+        connection = await connect(self._dsn, self._settings)
+        try:
+            await connection.add_listener(CHANNEL, self._on_bell)
+            await connection.add_listener(self._probe_channel, self._on_probe)
+            self._wake()
+            while True:
+                self._heard.clear()
+                async with asyncio.timeout(self._patience):
+                    await connection.execute(_PROBE, self._probe_channel, "")
+                    await self._heard.wait()
+                self.is_listening = True
+                await asyncio.sleep(self._probe_interval)
+        finally:
+            connection.terminate()
+
+    def _on_bell(self, *_: Any) -> None:
+        self._wake()
+
+    def _on_probe(self, *_: Any) -> None:
+        self._heard.set()

@@ -1,0 +1,100 @@
+"""The database's side of the outbox: claim, settle, extend, release."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+
+from persistence.database.retry import retried
+from persistence.models import new_id
+from persistence.outbox.delivery import Delivery
+from persistence.settings import Settings
+
+# Leases due entries, for each type up to its limit, fairly among tenants.
+_CLAIM = """
+SELECT
+  tenant_id, id AS effect_id, effect_type, idempotency_key, attempts AS attempt, correlation_id, causation_id, requested_at,
+  $2 AS lease_token, payload::text AS payload_text
+FROM persistence.claim_outbox($1, $2, $3, $4, $5)
+"""
+
+# Settles entries that are still leased under these tokens; returns their ids.
+_SETTLE = "SELECT persistence.settle_outbox($1, $2, $3, $4, $5, $6, $7::text[]::jsonb[], $8)"
+
+# Prolongs leases; returns the ids of those that are still ours.
+_EXTEND = "SELECT persistence.extend_leases($1, $2, $3, $4)"
+
+# Hands back what was not begun; returns the ids.
+_RELEASE = "SELECT persistence.release_leases($1, $2, $3)"
+
+Outcome = Literal["EXECUTED", "FAILED", "DEAD"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What came of an attempt. detail: JSON text, the result or the error; delay: seconds until the next attempt of a failed one."""
+
+    delivery: Delivery
+    outcome: Outcome
+    detail: str
+    delay: float = 0.0
+
+
+class OutboxQueue:
+    """Entries of all tenants, as a worker sees them. Its login needs persistence_worker."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, worker: str) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._worker = worker
+
+    async def claim(self, limits: Mapping[str, int], lease: float) -> list[Delivery]:
+        """Leases due entries for ``lease`` seconds, at most ``limits[effect_type]`` of each type."""
+        # Not retried: a claim whose answer was lost costs its entries an attempt, once their leases have run out. A second one would cost more.
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(
+                _CLAIM, self._worker, new_id(), list(limits), list(limits.values()), timedelta(seconds=lease)
+            )
+        return [Delivery(**row) for row in rows]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> set[UUID]:
+        """Records what came of attempts. Returns the effects that were settled; the others had lost their lease."""
+        deliveries = [settlement.delivery for settlement in settlements]
+        event_ids = [new_id() for _ in settlements]
+        return await self._call(
+            _SETTLE,
+            f"system:outbox-worker/{self._worker}"[:100],
+            [delivery.tenant_id for delivery in deliveries],
+            [delivery.effect_id for delivery in deliveries],
+            [delivery.lease_token for delivery in deliveries],
+            event_ids,
+            [settlement.outcome for settlement in settlements],
+            [settlement.detail for settlement in settlements],
+            [timedelta(seconds=settlement.delay) for settlement in settlements],
+        )
+
+    async def extend(self, deliveries: Sequence[Delivery], lease: float) -> set[UUID]:
+        """Prolongs leases to ``lease`` seconds from now. Returns the effects that are still ours."""
+        return await self._call(_EXTEND, *_names(deliveries), timedelta(seconds=lease))
+
+    async def release(self, deliveries: Sequence[Delivery]) -> set[UUID]:
+        """Hands back entries that were not begun; the attempt does not count."""
+        return await self._call(_RELEASE, *_names(deliveries))
+
+    async def _call(self, statement: str, *arguments: Any) -> set[UUID]:
+        async def once() -> set[UUID]:
+            async with self._pool.acquire() as connection:
+                return set(await connection.fetchval(statement, *arguments))
+
+        return await retried(once, self._settings)
+
+
+def _names(deliveries: Sequence[Delivery]) -> tuple[list[UUID], list[UUID], list[UUID]]:
+    return (
+        [delivery.tenant_id for delivery in deliveries],
+        [delivery.effect_id for delivery in deliveries],
+        [delivery.lease_token for delivery in deliveries],
+    )

@@ -1,0 +1,53 @@
+"""Which handler delivers which type of effect, and how."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from persistence.errors import ConfigurationError
+from persistence.outbox.backoff import Backoff
+from persistence.outbox.delivery import Delivery
+
+HandlerFunction = Callable[[Delivery], Awaitable[Any]]
+"""Delivers one effect. What it returns (JSON) is recorded as the result; what it raises counts as a failed attempt."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A handler with its settings.
+
+    timeout: seconds an attempt may take. concurrency: attempts at the same time in one process. max_attempts: then it is a dead letter.
+    """
+
+    effect_type: str
+    function: HandlerFunction
+    timeout: float = 30.0
+    concurrency: int = 20
+    max_attempts: int = 10
+    backoff: Backoff = field(default_factory=Backoff)
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("timeout", 0.001), ("concurrency", 1), ("max_attempts", 1)):
+            if getattr(self, name) < minimum:
+                raise ConfigurationError(f"handler {self.effect_type}: {name} must be at least {minimum}")
+
+
+class Registry(Mapping[str, Handler]):
+    """Handlers by effect type; one each."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, handler: Handler) -> None:
+        if handler.effect_type in self._handlers:
+            raise ConfigurationError(f"effect type {handler.effect_type} has a handler already")
+        self._handlers[handler.effect_type] = handler
+
+    def __getitem__(self, effect_type: str) -> Handler:
+        return self._handlers[effect_type]
+
+    def __iter__(self) -> Any:
+        return iter(self._handlers)
+
+    def __len__(self) -> int:
+        return len(self._handlers)

@@ -1,0 +1,192 @@
+"""What services hold in their hands."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from persistence.context import Context
+from persistence.database.migrator import head_revision
+from persistence.database.pool import check_server, open_pool
+from persistence.database.server import Server, open_server
+from persistence.database.wake import Bell
+from persistence.dead_letters import DeadLetters
+from persistence.errors import ConfigurationError, Conflict, PersistenceError
+from persistence.settings import Settings
+from persistence.tenants import TenantAdministration
+from persistence.transaction import BoundTransaction, Transaction
+
+T = TypeVar("T")
+
+
+class Plane:
+    """The persistence plane of one database.
+
+    Use it as ``async with Plane(dsn=…) as plane``, or call ``open`` and ``close``. Without a DSN, from the arguments or the environment, it
+    brings the embedded server with it. One plane serves a whole process; it is safe to share among tasks of one event loop.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        """overrides: fields of Settings. Raises ConfigurationError for one that is wrong."""
+        self.settings = settings_with(settings, overrides)
+        self._resources = AsyncExitStack()
+        self._pool: asyncpg.Pool | None = None
+        self._server: Server | None = None
+        self._bell: Bell | None = None
+
+    async def open(self) -> Self:
+        """Connects. Raises ServerError when the server is missing, too old, unreachable or not migrated."""
+        async with AsyncExitStack() as resources:
+            server = await resources.enter_async_context(open_server(self.settings))
+            pool = await open_pool(server.dsn, self.settings)
+            resources.push_async_callback(_close_pool, pool)
+            await check_server(pool, head_revision())
+            self._bell = await resources.enter_async_context(Bell(pool))
+            self._server, self._pool = server, pool
+            self._resources = resources.pop_all()
+        return self
+
+    async def close(self) -> None:
+        """Waits for what is under way and disconnects."""
+        self._pool = None
+        await self._resources.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    @property
+    def server(self) -> Server:
+        """The server it is connected to: its DSNs."""
+        if self._server is None:
+            raise PersistenceError("the plane is not open", hint="use it as: async with Plane(…) as plane")
+        return self._server
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        if self._pool is None:
+            raise PersistenceError("the plane is not open", hint="use it as: async with Plane(…) as plane")
+        return self._pool
+
+    @property
+    def tenants(self) -> TenantAdministration:
+        """Making tenants; the login needs persistence_operator."""
+        return TenantAdministration(self.pool, self.settings)
+
+    def dead_letters(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> DeadLetters:
+        """A tenant's dead letters, to requeue or discard; the login needs persistence_operator. Arguments as for ``transaction``."""
+        return DeadLetters(self.pool, self.settings, self._context(tenant_id, actor, circumstances), self.wake)
+
+    def transaction(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> Transaction:
+        """A unit of work for one tenant, to be used with ``async with``.
+
+        actor: who acts, as ``agent:…``, ``user:…``, ``system:…`` or ``external:…``. circumstances: the other fields of Context; user_id is the
+        settings' unless given.
+        """
+        return Transaction(self._context(tenant_id, actor, circumstances), self.settings, self.pool, self.wake)
+
+    def bind(self, connection: Any, tenant_id: UUID, *, actor: str, **circumstances: Any) -> BoundTransaction:
+        """The same inside the caller's own transaction, so that a domain row and its effect commit together, or not at all.
+
+        connection: an asyncpg connection, or an SQLAlchemy AsyncSession or AsyncConnection on the asyncpg driver, in a transaction.
+        Its login needs persistence_app. Workers notice the effects when they poll; call ``wake`` after the commit to be sooner.
+        """
+
+        async def connect() -> Any:
+            return await _driver_connection(connection)
+
+        return BoundTransaction(self._context(tenant_id, actor, circumstances), self.settings, connect)
+
+    async def decide(
+        self, tenant_id: UUID, body: Callable[[Transaction], Awaitable[T]], *, actor: str, attempts: int = 5, **circumstances: Any
+    ) -> T:
+        """Runs ``body(tx)`` in a transaction, and anew when somebody else changed what it had read (Conflict), at most ``attempts`` times.
+
+        ``body`` must read what it decides on inside, and do nothing but persistence.
+        """
+        tries = AsyncRetrying(
+            retry=retry_if_exception_type(Conflict),
+            wait=wait_random_exponential(multiplier=0.005, max=0.5),
+            stop=stop_after_attempt(attempts),
+            reraise=True,
+        )
+
+        async def once() -> T:
+            async with self.transaction(tenant_id, actor=actor, **circumstances) as tx:
+                return await body(tx)
+
+        return await tries(once)
+
+    def wake(self) -> None:
+        """Tells the workers that there is something to deliver. Calls within a few milliseconds become one."""
+        if self._bell is not None:
+            self._bell.ring()
+
+    def _context(self, tenant_id: UUID, actor: str, circumstances: dict[str, Any]) -> Context:
+        try:
+            return Context(tenant_id=tenant_id, actor=actor, **{"user_id": self.settings.user_id, **circumstances})
+        except ValueError as error:
+            raise ConfigurationError(f"transaction: {first_problem(error)}") from error
+
+
+def settings_with(settings: Settings | None, overrides: dict[str, Any]) -> Settings:
+    """Settings with some fields replaced. Raises ConfigurationError, naming the field."""
+    try:
+        if settings is None:
+            return Settings(**overrides)
+        return Settings.model_validate({**settings.model_dump(), **overrides})
+    except ValueError as error:
+        raise ConfigurationError(f"settings: {first_problem(error)}") from error
+
+
+def first_problem(error: ValueError) -> str:
+    """The first problem that a validation found, as ``field: what is wrong``."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error)
+    found = errors()[0]
+    return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg'].removeprefix('Value error, ')}"
+
+
+async def _driver_connection(connection: Any) -> Any:
+    if isinstance(connection, asyncpg.Connection) or type(connection).__name__ == "PoolConnectionProxy":
+        driver = connection
+    else:
+        driver = await _below_sqlalchemy(connection)
+    if not driver.is_in_transaction():
+        raise ConfigurationError(
+            "bind: the connection is not in a transaction", hint="begin one first, so that both commit together"
+        )
+    return driver
+
+
+async def _below_sqlalchemy(connection: Any) -> Any:
+    if isinstance(connection, AsyncSession):
+        connection = await connection.connection()
+    if not isinstance(connection, AsyncConnection):
+        raise ConfigurationError(
+            f"bind: {type(connection).__name__} is neither an asyncpg connection nor an SQLAlchemy AsyncSession or AsyncConnection"
+        )
+    await connection.execute(text("SELECT 1"))  # SQLAlchemy begins the transaction with the first statement
+    raw = await connection.get_raw_connection()
+    if not isinstance(raw.driver_connection, asyncpg.Connection):
+        raise ConfigurationError(
+            f"bind: the session's driver is {connection.dialect.driver}", hint="use postgresql+asyncpg:// for it"
+        )
+    return raw.driver_connection
+
+
+async def _close_pool(pool: asyncpg.Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), timeout=10)
+    except TimeoutError:
+        pool.terminate()

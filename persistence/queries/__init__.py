@@ -1,0 +1,1 @@
+"""The read side, one file a question. Nothing here changes anything, and no command decides on what it says."""

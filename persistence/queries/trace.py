@@ -1,0 +1,184 @@
+"""What happened, in what order, by whom and because of what: everything of one correlation, or of one run, as a tree."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from persistence.errors import NotFound
+from persistence.models import Effect, Event, Model, OutboxEntry, Run, Signal, Step, ToolCall
+from persistence.repositories.rows import MAX_PAGE, RowReader
+from persistence.transaction import Transaction
+
+
+class Occurrence(Model):
+    """One event in the life of a node: what happened, when, by whom, from where, and because of which event."""
+
+    event_id: UUID
+    event_type: str
+    occurred_at: datetime
+    actor: str
+    source: str
+    causation_id: UUID | None
+    cause: str | None
+    data: dict[str, Any]
+
+
+class Node(Model):
+    """A signal, run, step, tool call, effect or outbox entry, with its life and what it led to, in time order."""
+
+    kind: str
+    id: UUID
+    name: str
+    status: str
+    life: Sequence[Occurrence]
+    children: Sequence["Node"]
+
+
+class Trace(Model):
+    """correlation_id: what holds it together. events: how many there are in all."""
+
+    tenant_id: UUID
+    correlation_id: UUID
+    events: int
+    roots: Sequence[Node]
+
+
+async def trace_run(tx: Transaction, run_id: UUID) -> Trace:
+    """The trace of one run, from the signal that began it to the last delivery. Raises NotFound."""
+    run = await tx.runs.get(run_id)
+    trace = await trace_correlation(tx, run.correlation_id)
+    roots = [kept for root in trace.roots if (kept := _only(root, run_id)) is not None]
+    return trace.model_copy(update={"roots": roots})
+
+
+async def trace_correlation(tx: Transaction, correlation_id: UUID) -> Trace:
+    """The trace of everything that shares a correlation. Raises NotFound when there is nothing."""
+    events = await _all(tx.events, correlation_id=correlation_id)
+    if not events:
+        raise NotFound(f"there is no event with correlation {correlation_id} in this tenant", hint="check the id and the tenant")
+    events.sort(key=lambda event: event.sequence_number)
+    signals = await _all(tx.signals, correlation_id=correlation_id)
+    runs = await _all(tx.runs, correlation_id=correlation_id)
+    run_ids = [run.id for run in runs]
+    steps = await _all(tx.steps, run_id=run_ids)
+    tool_calls = await _all(tx.tool_calls, run_id=run_ids)
+    effects = await _all(tx.effects, run_id=run_ids)
+    entries = await _all(tx.outbox, correlation_id=correlation_id)
+    builder = _Builder(events, runs, steps, tool_calls, effects, entries)
+    return Trace(tenant_id=tx.context.tenant_id, correlation_id=correlation_id, events=len(events), roots=builder.roots(signals))
+
+
+class _Builder:
+    def __init__(
+        self,
+        events: Sequence[Event],
+        runs: Sequence[Run],
+        steps: Sequence[Step],
+        tool_calls: Sequence[ToolCall],
+        effects: Sequence[Effect],
+        entries: Sequence[OutboxEntry],
+    ) -> None:
+        types = {event.id: event.event_type for event in events}
+        self._lives: dict[UUID, list[Occurrence]] = defaultdict(list)
+        for event in events:
+            self._lives[event.aggregate_id].append(
+                Occurrence(
+                    event_id=event.id,
+                    event_type=event.event_type,
+                    occurred_at=event.occurred_at,
+                    actor=event.actor,
+                    source=event.source,
+                    causation_id=event.causation_id,
+                    cause=types.get(event.causation_id) if event.causation_id else None,
+                    data=event.event_data,
+                )
+            )
+        self._runs = runs
+        self._steps = _grouped((step.run_id, step) for step in steps)
+        self._calls = _grouped((call.step_id, call) for call in tool_calls)
+        self._effects = _grouped((effect.step_id or effect.run_id, effect) for effect in effects)
+        self._entries = {entry.aggregate_id: entry for entry in entries}
+
+    def roots(self, signals: Sequence[Signal]) -> list[Node]:
+        by_signal = _grouped((run.signal_id, run) for run in self._runs if run.signal_id and not run.parent_run_id)
+        known = {run.id for run in self._runs}
+        roots = [
+            self._node(
+                "signal",
+                signal.id,
+                f"{signal.signal_type} {signal.source_channel}:{signal.source_id}",
+                signal.status,
+                [self._run(run) for run in by_signal[signal.id]],
+            )
+            for signal in signals
+        ]
+        shown = {signal.id for signal in signals}
+        roots += [
+            self._run(run)
+            for run in self._runs
+            if (run.signal_id is None or run.signal_id not in shown)
+            and (run.parent_run_id is None or run.parent_run_id not in known)
+        ]
+        return _in_time(roots)
+
+    def _run(self, run: Run) -> Node:
+        children = [self._step(step) for step in self._steps[run.id]]
+        children += [self._effect(effect) for effect in self._effects[run.id]]
+        children += [self._run(child) for child in self._runs if child.parent_run_id == run.id]
+        return self._node("run", run.id, run.run_type, run.status, children)
+
+    def _step(self, step: Step) -> Node:
+        children = [self._node("tool call", call.id, call.tool_name, call.status, []) for call in self._calls[step.id]]
+        children += [self._effect(effect) for effect in self._effects[step.id]]
+        return self._node("step", step.id, f"{step.step_index} {step.step_type}", step.status, children)
+
+    def _effect(self, effect: Effect) -> Node:
+        entry = self._entries.get(effect.id)
+        life = self._lives[effect.id]
+        children = []
+        if entry is not None:
+            children.append(
+                Node(
+                    kind="outbox",
+                    id=entry.id,
+                    name=f"{entry.event_type} key {entry.idempotency_key}",
+                    status=entry.status,
+                    life=[item for item in life if item.event_type != "EFFECT_REQUESTED"],
+                    children=[],
+                )
+            )
+            life = [item for item in life if item.event_type == "EFFECT_REQUESTED"]
+        return Node(kind="effect", id=effect.id, name=effect.effect_type, status=effect.status, life=life, children=children)
+
+    def _node(self, kind: str, item_id: UUID, name: str, status: str, children: Sequence[Node]) -> Node:
+        return Node(kind=kind, id=item_id, name=name, status=status, life=self._lives[item_id], children=_in_time(children))
+
+
+async def _all(reader: RowReader[Any], **filters: Any) -> list[Any]:
+    page = await reader.list(limit=MAX_PAGE, **filters)
+    items = list(page.items)
+    while page.next is not None:
+        page = await reader.list(limit=MAX_PAGE, after=page.next, **filters)
+        items.extend(page.items)
+    return items
+
+
+def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = defaultdict(list)
+    for key, item in pairs:
+        groups[key].append(item)
+    return groups
+
+
+def _in_time(nodes: Sequence[Node]) -> list[Node]:
+    return sorted(nodes, key=lambda node: (not node.life, node.life[0].occurred_at.timestamp() if node.life else 0.0, node.id))
+
+
+def _only(node: Node, run_id: UUID) -> Node | None:
+    """The part of a tree on the way to a run and below it."""
+    if node.kind == "run" and node.id == run_id:
+        return node
+    kept = [child for part in node.children if (child := _only(part, run_id)) is not None]
+    return node.model_copy(update={"children": kept}) if kept else None

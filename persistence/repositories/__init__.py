@@ -1,0 +1,29 @@
+"""The write side, one file a table: commands of the state machines, and the reads that decide them.
+
+A command is a plain call: it checks the state machine, buffers its event and returns the new state as a frozen model. Reads are awaited,
+and send what was buffered before them. Every statement names the tenant, besides row level security.
+"""
+
+from persistence.repositories.base import Details
+from persistence.repositories.checkpoints import CheckpointRepository
+from persistence.repositories.effects import EffectRepository
+from persistence.repositories.events import EventRepository
+from persistence.repositories.outbox import OutboxRepository
+from persistence.repositories.runs import RunRepository
+from persistence.repositories.signals import SignalRepository
+from persistence.repositories.steps import StepRepository
+from persistence.repositories.tool_calls import ToolCallRepository
+from persistence.repositories.work import Work
+
+__all__ = [
+    "CheckpointRepository",
+    "Details",
+    "EffectRepository",
+    "EventRepository",
+    "OutboxRepository",
+    "RunRepository",
+    "SignalRepository",
+    "StepRepository",
+    "ToolCallRepository",
+    "Work",
+]

@@ -1,0 +1,59 @@
+"""Checkpoints: the machine CHECKPOINT of the canon."""
+
+from hashlib import sha256
+from typing import Any, Unpack
+from uuid import UUID
+
+from persistence.database.tables import RUN_CHECKPOINTS
+from persistence.encoding import check, encode_bytes
+from persistence.models import Checkpoint, Run, Step
+from persistence.repositories.base import AggregateRepository, Details
+
+
+class CheckpointRepository(AggregateRepository[Checkpoint]):
+    """Saved states of runs. The log keeps their digest and size only."""
+
+    table = RUN_CHECKPOINTS
+    model = Checkpoint
+
+    def save(
+        self,
+        origin: Run | Step,
+        state: Any,
+        *,
+        label: str | None = None,
+        checkpoint_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> Checkpoint:
+        """Saves a state (JSON) to resume from, after a step or at any moment of a run. label: at most 200 characters."""
+        check(state, "state")
+        text = encode_bytes(state)
+        data = {
+            "run_id": origin.run_id if isinstance(origin, Step) else origin.id,
+            "step_id": origin.id if isinstance(origin, Step) else None,
+            "label": label,
+            "digest": sha256(text).hexdigest(),
+            "size_bytes": len(text),
+        }
+        return self._begin(
+            "CHECKPOINT_SAVED",
+            data,
+            details,
+            cause=origin,
+            item_id=checkpoint_id,
+            attachment=text.decode(),
+            fields={"state": state},
+        )
+
+    async def latest(self, run: Run) -> Checkpoint | None:
+        """The newest state of a run that was not discarded."""
+        page = await self.list(limit=1, newest_first=True, run_id=run.id, status="SAVED")
+        return page.items[0] if page.items else None
+
+    def restore(self, checkpoint: Checkpoint, **details: Unpack[Details]) -> Checkpoint:
+        """Notes that a run was resumed from this state."""
+        return self._advance(checkpoint, "CHECKPOINT_RESTORED", {}, details)
+
+    def discard(self, checkpoint: Checkpoint, **details: Unpack[Details]) -> Checkpoint:
+        """Drops the state; its digest stays."""
+        return self._advance(checkpoint, "CHECKPOINT_DISCARDED", {}, details)

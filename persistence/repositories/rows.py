@@ -1,0 +1,120 @@
+"""Reading rows as models: columns, keyset pages, filters. All within one tenant."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import Column, Select, Table, Text, Uuid, any_, bindparam, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+
+from persistence.encoding import decode
+from persistence.errors import InvalidInput, NotFound
+from persistence.models import Model, Page
+from persistence.repositories.work import Work
+
+R = TypeVar("R", bound=Model)
+
+MAX_PAGE = 1000
+_DIALECT = dialect()  # type: ignore[no-untyped-call]
+
+
+class RowReader(Generic[R]):
+    """Reads one table's rows as one model.
+
+    The table's columns bear the names of the model's fields, and its rows are keyed by (tenant_id, id); ids are UUIDv7, so their
+    order is that of creation.
+    """
+
+    table: Table
+    model: type[R]
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def get(self, item_id: UUID) -> R:
+        """The one with this id. Raises NotFound."""
+        found = await self.find(item_id)
+        if found is None:
+            raise NotFound(f"{self.model.__name__} {item_id} does not exist in this tenant", hint="check the id and the tenant")
+        return found
+
+    async def find(self, item_id: UUID) -> R | None:
+        """The one with this id, or None."""
+        items = await self.get_many([item_id])
+        return items[0] if items else None
+
+    async def get_many(self, ids: Sequence[UUID]) -> list[R]:
+        """Those of these ids that exist, in the order of their ids."""
+        rows = await self._work.fetch(_by_ids(self.table), self._work.context.tenant_id, list(ids))
+        return [self._read(row) for row in rows]
+
+    async def list(self, *, limit: int = 100, after: UUID | None = None, newest_first: bool = False, **filters: Any) -> Page[R]:
+        """A page of at most ``limit`` (1 to 1000), beginning after the id ``after``.
+
+        filters: a column and the value it must have, or a list of values. Raises InvalidInput for one that the table does not have.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidInput(f"limit: {limit} is not between 1 and {MAX_PAGE}", field="limit")
+        key = self.table.c.id
+        query = self._filtered(select(*_columns(self.table)), filters)
+        if after is not None:
+            query = query.where(key < after if newest_first else key > after)
+        query = query.order_by(key.desc() if newest_first else key).limit(limit + 1)
+        rows = await self._fetch(query)
+        items = [self._read(row) for row in rows[:limit]]
+        return Page[R](items=items, next=rows[limit - 1]["id"] if len(rows) > limit else None)
+
+    async def count(self, **filters: Any) -> int:
+        """How many there are, with the filters of ``list``."""
+        rows = await self._fetch(self._filtered(select(func.count()).select_from(self.table), filters))
+        return int(rows[0][0])
+
+    def _filtered(self, query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
+        query = query.where(self.table.c.tenant_id == self._work.context.tenant_id)
+        for name, value in filters.items():
+            column = self.table.c.get(name)
+            if column is None or name == "tenant_id":
+                choices = ", ".join(sorted(c.name for c in self.table.c if c.name != "tenant_id" and not _is_json(c)))
+                raise InvalidInput(
+                    f"filter {name!r}: {self.table.name} cannot be filtered by it", hint=f"choose from {choices}", field=name
+                )
+            query = query.where(column.in_(value) if isinstance(value, list | tuple | set | frozenset) else column == value)
+        return query
+
+    async def _fetch(self, query: Select[Any]) -> Sequence[asyncpg.Record]:
+        compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+        values = compiled.construct_params()
+        return await self._work.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
+
+    def _read(self, row: asyncpg.Record) -> R:
+        return read_row(self.model, row.items(), _json_columns(self.table))
+
+
+def read_row(model: type[R], row: Iterable[tuple[str, Any]], json_columns: frozenset[str]) -> R:
+    """A model of what the database returned. It is not validated again."""
+    return model.model_construct(**{name: decode(value) if name in json_columns else value for name, value in row})
+
+
+def _is_json(column: Column[Any]) -> bool:
+    return isinstance(column.type, JSON | JSONB)
+
+
+@cache
+def _json_columns(table: Table) -> frozenset[str]:
+    return frozenset(column.name for column in table.c if _is_json(column))
+
+
+@cache
+def _columns(table: Table) -> tuple[Any, ...]:
+    # JSON travels as text, so that a codec set on a caller's connection does not matter.
+    return tuple(cast(column, Text).label(column.name) if _is_json(column) else column for column in table.c)
+
+
+@cache
+def _by_ids(table: Table) -> str:
+    ids = any_(cast(bindparam("ids"), ARRAY(Uuid)))
+    query = select(*_columns(table)).where(table.c.tenant_id == bindparam("tenant_id"), table.c.id == ids).order_by(table.c.id)
+    return str(query.compile(dialect=_DIALECT))

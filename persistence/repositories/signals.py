@@ -1,0 +1,110 @@
+"""Signals: the machine SIGNAL of the canon, and their reception."""
+
+from collections.abc import Sequence
+from typing import Any, Unpack
+from uuid import UUID
+
+from persistence.canon import CANON
+from persistence.database.tables import SIGNALS
+from persistence.encoding import check, encode
+from persistence.models import NewSignal, Signal, new_id
+from persistence.repositories.base import AggregateRepository, Details
+
+# Receives a batch; known signals are answered with what is there.
+_RECEIVE = """
+SELECT position_in_batch, id, correlation_id, status, version, last_event_id, received_at, is_new
+FROM persistence.receive_signals($1, $2, $3::text::jsonb, $4, $5, $6)
+ORDER BY position_in_batch
+"""
+
+
+class SignalRepository(AggregateRepository[Signal]):
+    """What comes in from outside. Commands return the signal's new state."""
+
+    table = SIGNALS
+    model = Signal
+
+    async def receive(self, source_channel: str, source_id: str, signal_type: str, payload: Any = None, **more: Any) -> Signal:
+        """Takes one signal in, once for each (source_channel, source_id): the answer's ``is_new`` says which it was.
+
+        payload: JSON; more: the other fields of NewSignal. The same source with another type or payload is an IdempotencyMismatch.
+        """
+        received = await self.receive_many(
+            [NewSignal(source_channel=source_channel, source_id=source_id, signal_type=signal_type, payload=payload, **more)]
+        )
+        return received[0]
+
+    async def receive_many(self, signals: Sequence[NewSignal]) -> list[Signal]:
+        """Takes signals in, in one round trip. One answer a signal, in the order given."""
+        if not signals:
+            return []
+        context = self._work.context
+        rows = await self._work.fetch(
+            _RECEIVE,
+            context.tenant_id,
+            context.user_id,
+            encode([self._document(signal, f"signals[{index}]") for index, signal in enumerate(signals)]),
+            self._work.settings.max_event_bytes,
+            self._work.settings.max_batch_events,
+            self._work.settings.max_batch_bytes,
+        )
+        return [
+            Signal.model_construct(
+                tenant_id=context.tenant_id,
+                actor=context.actor,
+                source_channel=signal.source_channel,
+                source_id=signal.source_id,
+                signal_type=signal.signal_type,
+                payload=signal.payload,
+                **{name: value for name, value in row.items() if name != "position_in_batch"},
+            )
+            for signal, row in zip(signals, rows, strict=True)
+        ]
+
+    def record(self, signal: NewSignal, *, signal_id: UUID | None = None, **details: Unpack[Details]) -> Signal:
+        """Buffers the reception of a signal that is known to be new: when it is not, sending it raises SignalKnown."""
+        data = {
+            "source_channel": signal.source_channel,
+            "source_id": signal.source_id,
+            "signal_type": signal.signal_type,
+            "payload": signal.payload,
+        }
+        return self._begin("SIGNAL_RECEIVED", data, details, correlation_id=signal.correlation_id, item_id=signal_id)
+
+    def process(self, signal: Signal, **details: Unpack[Details]) -> Signal:
+        """Notes that a signal has been dealt with."""
+        return self._advance(signal, "SIGNAL_PROCESSED", {}, details)
+
+    def reject(self, signal: Signal, error: dict[str, Any], **details: Unpack[Details]) -> Signal:
+        """Refuses a signal for good. error: a JSON object."""
+        return self._advance(signal, "SIGNAL_REJECTED", {"error_details": error}, details)
+
+    def fail(self, signal: Signal, error: dict[str, Any], **details: Unpack[Details]) -> Signal:
+        """Notes that dealing with a signal failed; it can be retried. error: a JSON object."""
+        return self._advance(signal, "SIGNAL_FAILED", {"error_details": error}, details)
+
+    def retry(self, signal: Signal, **details: Unpack[Details]) -> Signal:
+        """Takes a failed signal up again; counts one retry."""
+        return self._advance(signal, "SIGNAL_RETRIED", {}, details)
+
+    def _document(self, signal: NewSignal, place: str) -> dict[str, Any]:
+        context = self._work.context
+        data = {
+            "source_channel": signal.source_channel,
+            "source_id": signal.source_id,
+            "signal_type": signal.signal_type,
+            "payload": signal.payload,
+        }
+        if signal.attributes:
+            data["attributes"] = signal.attributes
+        check(data, place)
+        CANON.event_types["SIGNAL_RECEIVED"].check_data(data, creates=True)
+        return {
+            **data,
+            "id": new_id(),
+            "event_id": new_id(),
+            "correlation_id": signal.correlation_id or context.correlation_id or new_id(),
+            "actor": context.actor,
+            "source": context.source,
+            "occurred_at": signal.occurred_at,
+        }

@@ -1,0 +1,26 @@
+"""What the repositories of one transaction share."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import asyncpg
+
+from persistence.context import Context
+from persistence.models import NewEvent
+from persistence.settings import Settings
+
+
+class Work(Protocol):
+    """One unit of work for one tenant: its context, a buffer of events, and a way to read."""
+
+    @property
+    def context(self) -> Context: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def record(self, event: NewEvent) -> None:
+        """Checks an event and buffers it."""
+
+    async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        """Sends what is buffered, then reads, in the tenant's context. All raise this package's exceptions."""

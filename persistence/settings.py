@@ -1,0 +1,39 @@
+"""Settings, read from the environment (``PERSISTENCE_…``) or given as arguments."""
+
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import platformdirs
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+SERVICE_USER = UUID("00000000-0000-7000-8000-000000000001")
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """All that can be set. Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="PERSISTENCE_", frozen=True, extra="forbid")
+
+    dsn: SecretStr | None = Field(None, description="PostgreSQL for services and workers; none: the embedded server")
+    admin_dsn: SecretStr | None = Field(None, description="PostgreSQL for migrations and administration")
+    direct_dsn: SecretStr | None = Field(None, description="past the pooler, for LISTEN; none: dsn")
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("persistence"), description="of the embedded server")
+
+    user_id: UUID = Field(SERVICE_USER, description="the user in whose name services work unless they say so")
+
+    pool_min: int = Field(1, ge=0, le=1000)
+    pool_max: int = Field(10, ge=1, le=1000)
+    transaction_pooler: bool = Field(False, description="the DSN leads to a transaction-mode pooler: no session state")
+    connect_timeout: Seconds = 10
+    statement_timeout: Seconds = 30
+    lock_timeout: Seconds = 10
+    idle_in_transaction_timeout: Seconds = 60
+    retry_for: Seconds = Field(30, description="how long failed transactions are tried again")
+
+    max_event_bytes: int = Field(1 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
+    max_batch_events: int = Field(10_000, ge=1, le=100_000)
+    max_batch_bytes: int = Field(32 * MEBIBYTE, ge=1024, le=200 * MEBIBYTE)

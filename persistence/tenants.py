@@ -1,0 +1,62 @@
+"""Making tenants and letting users work for them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from persistence.database.retry import retried
+from persistence.models import Tenant, new_id
+from persistence.settings import Settings
+
+# Makes a tenant with its first user; false when it was there.
+_CREATE = "SELECT persistence.create_tenant($1, $2, $3, $4)"
+
+# Lets a user work for a tenant; false when the user could already.
+_ADD_USER = "SELECT persistence.add_tenant_user($1, $2, $3)"
+
+# All tenants that the login may see: every one for an auditor.
+_LIST = """
+SELECT tenant_id, name, actor, created_at, updated_at
+FROM persistence.tenants
+WHERE $1::uuid IS NULL OR tenant_id > $1
+ORDER BY tenant_id
+LIMIT $2
+"""
+
+
+class TenantAdministration:
+    """For operators: the login needs persistence_operator, and persistence_auditor to list."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._settings = settings
+
+    async def create(self, name: str, *, actor: str, tenant_id: UUID | None = None, user_id: UUID | None = None) -> Tenant:
+        """Makes a tenant. user_id: its first user; none: the one that the settings name.
+
+        Raises IdempotencyMismatch when the name is taken.
+        """
+        tenant_id = tenant_id or new_id()
+        await self._call(_CREATE, tenant_id, name, user_id or self._settings.user_id, actor)
+        rows = await self._call(_LIST, None, 1_000_000)
+        return next(Tenant.model_construct(**row) for row in rows if row["tenant_id"] == tenant_id)
+
+    async def add_user(self, tenant_id: UUID, user_id: UUID, *, actor: str) -> bool:
+        """Lets a user work for a tenant. False when the user could already. Raises NotFound."""
+        rows = await self._call(_ADD_USER, tenant_id, user_id, actor)
+        return bool(rows[0][0])
+
+    async def list(self, *, after: UUID | None = None, limit: int = 1000) -> list[Tenant]:
+        """Tenants in the order of their ids, beginning after one."""
+        return [Tenant.model_construct(**row) for row in await self._call(_LIST, after, limit)]
+
+    async def _call(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        async def once() -> Sequence[asyncpg.Record]:
+            async with self._pool.acquire() as connection:
+                rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
+                return rows
+
+        work: Callable[[], Awaitable[Sequence[asyncpg.Record]]] = once
+        return await retried(work, self._settings)

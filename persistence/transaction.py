@@ -1,0 +1,240 @@
+"""One unit of work for one tenant."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from persistence.context import Context
+from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
+from persistence.database.retry import retried
+from persistence.errors import PersistenceError
+from persistence.models import AppendResult, NewEvent
+from persistence.repositories import (
+    CheckpointRepository,
+    EffectRepository,
+    EventRepository,
+    OutboxRepository,
+    RunRepository,
+    SignalRepository,
+    StepRepository,
+    ToolCallRepository,
+)
+from persistence.repositories.buffer import EventBuffer
+from persistence.settings import Settings
+
+T = TypeVar("T")
+
+# Appends a batch of events and folds it, all or nothing.
+_APPEND = """
+SELECT event_id, sequence_number, aggregate_id, is_new
+FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
+"""
+
+# Enters the tenant for the rest of the transaction, so that row level security lets its rows through.
+_ENTER = "SELECT persistence.enter_tenant($1, $2)"
+
+# Behind a transaction-mode pooler the limits cannot be the session's.
+_LIMITS = """
+SELECT
+  set_config('statement_timeout', $1, true),
+  set_config('lock_timeout', $2, true),
+  set_config('idle_in_transaction_session_timeout', $3, true)
+"""
+
+
+class Transaction:
+    """Commands buffer events; leaving the block sends them, in one statement and one round trip where nothing was read before.
+
+    An error inside the block drops everything. A failure that passes (serialization, deadlock, lost connection, even while committing) is
+    retried: the ids of the events make sure that nothing is recorded twice.
+    """
+
+    def __init__(self, context: Context, settings: Settings, pool: asyncpg.Pool, after_commit: Callable[[], None]) -> None:
+        self.context = context
+        self.settings = settings
+        self._pool = pool
+        self._after_commit = after_commit
+        self._buffer = EventBuffer(context, settings)
+        self._connection: Any = None
+        self._delivered = 0
+        self._is_open = False
+        self.results: list[AppendResult] = []
+
+    @cached_property
+    def signals(self) -> SignalRepository:
+        return SignalRepository(self)
+
+    @cached_property
+    def runs(self) -> RunRepository:
+        return RunRepository(self)
+
+    @cached_property
+    def steps(self) -> StepRepository:
+        return StepRepository(self)
+
+    @cached_property
+    def tool_calls(self) -> ToolCallRepository:
+        return ToolCallRepository(self)
+
+    @cached_property
+    def effects(self) -> EffectRepository:
+        return EffectRepository(self)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointRepository:
+        return CheckpointRepository(self)
+
+    @cached_property
+    def outbox(self) -> OutboxRepository:
+        return OutboxRepository(self)
+
+    @cached_property
+    def events(self) -> EventRepository:
+        return EventRepository(self)
+
+    @property
+    def existing(self) -> dict[UUID, UUID]:
+        """Effects that were asked for before: the id of the event that asked again, and the id of the effect that is there.
+
+        Complete once the transaction has been sent.
+        """
+        return {result.event_id: result.aggregate_id for result in self.results if not result.is_new}
+
+    def record(self, event: NewEvent) -> None:
+        """Checks an event and buffers it; see EventRepository.append."""
+        if not self._is_open:
+            raise PersistenceError("this transaction is over, or was never entered", hint="use it as: async with … as tx")
+        self._buffer.add(event)
+
+    async def flush(self) -> None:
+        """Sends what is buffered, without ending the transaction."""
+        self._buffer.seal()
+        await self._attempt(self._deliver)
+
+    async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        """Sends what is buffered, then reads, in the tenant's context."""
+        if not self._is_open:
+            raise PersistenceError("this transaction is over, or was never entered", hint="use it as: async with … as tx")
+        self._buffer.seal()
+
+        async def read() -> Sequence[asyncpg.Record]:
+            await self._deliver()
+            rows: Sequence[asyncpg.Record] = await self._connection.fetch(statement, *arguments)
+            return rows
+
+        return await self._attempt(read)
+
+    async def __aenter__(self) -> Self:
+        self._is_open = True
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._is_open = False
+        if error is not None:
+            await self._abandon()
+            return
+        self._buffer.seal()
+        try:
+            await self._attempt(self._finish)
+        except BaseException:
+            await self._abandon()
+            raise
+        if self._buffer.asks_for_delivery:
+            self._after_commit()
+
+    async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
+        async def once() -> T:
+            try:
+                return await work()
+            except BaseException as error:
+                if is_transient(error):
+                    await self._abandon()
+                raise
+
+        return await retried(once, self.settings)
+
+    async def _finish(self) -> None:
+        if self._connection is None:
+            if not self._buffer.sent:
+                return
+            if len(self._buffer.sent) == 1 and not self.settings.transaction_pooler:
+                async with self._pool.acquire() as connection:
+                    await self._append(connection, self._buffer.sent[0])
+                return
+        await self._deliver()
+        await self._connection.execute("COMMIT")
+        await self._give_back()
+
+    async def _deliver(self) -> None:
+        """Sends the batches that this database transaction has not had yet; begins it first where there is none."""
+        if self._connection is None:
+            await self._begin()
+        while self._delivered < len(self._buffer.sent):
+            await self._append(self._connection, self._buffer.sent[self._delivered])
+            self._delivered += 1
+
+    async def _begin(self) -> None:
+        self._connection = await self._pool.acquire()
+        self._delivered = 0
+        self.results.clear()
+        await self._connection.execute("BEGIN")
+        if self.settings.transaction_pooler:
+            await self._connection.execute(_LIMITS, *_limits(self.settings))
+        await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
+
+    async def _append(self, connection: Any, batch: str) -> None:
+        limits = (self.settings.max_event_bytes, self.settings.max_batch_events, self.settings.max_batch_bytes * 2)
+        rows = await connection.fetch(_APPEND, self.context.tenant_id, self.context.user_id, batch, *limits)
+        self.results.extend(AppendResult.model_construct(**row) for row in rows)
+
+    async def _abandon(self) -> None:
+        """Leaves the database transaction, if there is one, without a trace."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+        except DATABASE_ERRORS:
+            connection.terminate()
+        finally:
+            await self._pool.release(connection)
+
+    async def _give_back(self) -> None:
+        connection, self._connection = self._connection, None
+        await self._pool.release(connection)
+
+
+class BoundTransaction(Transaction):
+    """The same inside a transaction of the caller's, who commits or rolls back. Nothing is retried: that is the caller's too."""
+
+    def __init__(self, context: Context, settings: Settings, connect: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__(context, settings, pool=None, after_commit=lambda: None)  # type: ignore[arg-type]
+        self._connect = connect
+
+    async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await work()
+        except DATABASE_ERRORS as error:
+            raise translated(error) from error
+
+    async def _finish(self) -> None:
+        if self._connection is not None or self._buffer.sent:
+            await self._deliver()
+
+    async def _begin(self) -> None:
+        self._connection = await self._connect()
+        await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
+
+    async def _abandon(self) -> None:
+        self._connection = None
+
+
+def _limits(settings: Settings) -> tuple[str, str, str]:
+    seconds = (settings.statement_timeout, settings.lock_timeout, settings.idle_in_transaction_timeout)
+    statement, lock, idle = (f"{max(1, round(value * 1000))}ms" for value in seconds)
+    return statement, lock, idle
