@@ -59,6 +59,7 @@ FUNCTIONS = (
     "fold_effects",
     "fold_outbox",
     "fold_checkpoints",
+    "fold_kind",
     "fold_events",
     "fold_log",
     "queue_effects",

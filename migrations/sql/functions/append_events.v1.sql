@@ -6,6 +6,8 @@
 --   idempotency key is known: then aggregate_id names the effect that is there.
 -- Errors: PE001 conflict, PE002 invalid transition, PE003 not found, PE004 idempotency mismatch, PE005 tenant denied, PE006 too large,
 --   PE007 unknown event type, PE008 invalid event, PE009 signal received already, PE010 effect being delivered.
+--
+-- Plans are generic: planning each statement anew would cost more than half of a small batch.
 CREATE FUNCTION persistence.append_events(
   tenant_id uuid,
   user_id uuid,
@@ -16,42 +18,58 @@ CREATE FUNCTION persistence.append_events(
 ) RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-  known jsonb := '[]';
+  look record;
+  known jsonb;
   batch orchestration_events[];
   deltas aggregate_delta[];
   attachments jsonb;
 BEGIN
-  PERFORM enter_tenant(append_events.tenant_id, append_events.user_id);
-  PERFORM check_batch_size(events, max_batch_events, max_batch_bytes);
+  SELECT
+    set_config('persistence.tenant_id', append_events.tenant_id::text, true) AS entered_tenant,
+    set_config('persistence.user_id', append_events.user_id::text, true) AS entered_user,
+    jsonb_typeof(events) IS DISTINCT FROM 'array'
+      OR jsonb_array_length(events) > max_batch_events
+      OR pg_column_size(events) > max_batch_bytes AS is_no_batch,
+    events @? '$[*] ? (@.aggregate_type == "EFFECT")' AS has_effects,
+    events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
+    events @? '$[*] ? (exists(@.attachment))' AS has_attachments
+  INTO look;
+  IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments THEN
+    PERFORM check_batch_size(events, max_batch_events, max_batch_bytes);
+    IF look.has_effects THEN
+      known := known_effects(append_events.tenant_id, events);
+      events := without_known(events, known);
+    END IF;
+    IF look.lacks_indexes THEN
+      events := with_step_indexes(append_events.tenant_id, events);
+    END IF;
+    IF look.has_attachments THEN
+      attachments := checked_attachments(events);
+    END IF;
+  END IF;
 
-  IF events @? '$[*] ? (@.event_type == "EFFECT_REQUESTED")' THEN
-    known := known_effects(append_events.tenant_id, events);
-    events := without_known(events, known);
-  END IF;
-  IF events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' THEN
-    events := with_step_indexes(append_events.tenant_id, events);
-  END IF;
-  IF events @? '$[*] ? (exists(@.attachment))' THEN
-    attachments := checked_attachments(events);
-  END IF;
-
+  -- Whatever does not belong in drops out of the joins, and is explained below.
   WITH inserted AS (
     INSERT INTO orchestration_events AS log (
       tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
       correlation_id, causation_id, actor, source, occurred_at
     )
     SELECT
-      append_events.tenant_id, e.id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_data,
+      ut.tenant_id, e.id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_data,
       e.correlation_id, e.causation_id, e.actor, e.source, coalesce(e.occurred_at, now())
-    FROM jsonb_to_recordset(events) AS e (
+    FROM user_tenants AS ut
+    CROSS JOIN jsonb_to_recordset(events) AS e (
       id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
       event_data jsonb, correlation_id uuid, causation_id uuid, actor text, source text, occurred_at timestamptz
     )
     JOIN canon.event_types AS t USING (event_type, event_version, aggregate_type)
-    WHERE t.writer = 'service'
+    WHERE ut.tenant_id = append_events.tenant_id
+      AND ut.user_id = append_events.user_id
+      AND t.writer = 'service'
       AND pg_column_size(e.event_data) <= max_event_bytes
       AND e.event_data ?& CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END
     ON CONFLICT DO NOTHING
@@ -59,16 +77,15 @@ BEGIN
   )
   SELECT array_agg(i::orchestration_events ORDER BY i.sequence_number) INTO batch FROM inserted AS i;
 
-  IF coalesce(cardinality(batch), 0) = jsonb_array_length(events) THEN
-    IF batch IS NOT NULL THEN
-      deltas := fold_events(batch, attachments);
-      IF EXISTS (SELECT FROM unnest(deltas) AS d WHERE d.aggregate_type = 'EFFECT') THEN
-        PERFORM queue_effects(deltas);
-      END IF;
+  IF cardinality(batch) = jsonb_array_length(events) THEN
+    deltas := fold_events(batch, attachments);
+    IF look.has_effects THEN
+      PERFORM queue_effects(deltas);
     END IF;
     RETURN QUERY
       SELECT e.id, e.sequence_number, e.aggregate_id, true FROM unnest(batch) AS e;
   ELSE
+    PERFORM enter_tenant(append_events.tenant_id, append_events.user_id);
     RETURN QUERY
       SELECT * FROM explain_missing(append_events.tenant_id, events, max_event_bytes);
   END IF;

@@ -1,7 +1,7 @@
 -- Applies the deltas of checkpoints to their rows: one INSERT for those that begin, one UPDATE for those that go on.
 -- attachments: the saved states as text, by checkpoint id. They are not in the log, so a replay has none.
 CREATE FUNCTION persistence.fold_checkpoints(deltas persistence.aggregate_delta[], creations integer, changes integer, attachments jsonb)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -47,5 +47,6 @@ BEGIN
       PERFORM refuse_deltas('CHECKPOINT', deltas);
     END IF;
   END IF;
+  RETURN true;
 END
 $$;

@@ -1,5 +1,5 @@
 -- Applies the deltas of effects to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_effects(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+CREATE FUNCTION persistence.fold_effects(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -49,5 +49,6 @@ BEGIN
       PERFORM refuse_deltas('EFFECT', deltas);
     END IF;
   END IF;
+  RETURN true;
 END
 $$;

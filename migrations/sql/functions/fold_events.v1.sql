@@ -8,7 +8,14 @@ AS $$
 DECLARE
   deltas aggregate_delta[] := batch_deltas(batch);
   part record;
+  done boolean;
 BEGIN
+  IF cardinality(deltas) = 1 THEN  -- the commonest case by far needs no grouping
+    done := fold_kind(
+      deltas[1].aggregate_type, deltas, (deltas[1].first_version = 1)::integer, (deltas[1].first_version > 1)::integer, attachments
+    );
+    RETURN deltas;
+  END IF;
   FOR part IN
     SELECT
       d.aggregate_type AS kind,
@@ -18,16 +25,7 @@ BEGIN
     GROUP BY d.aggregate_type
     ORDER BY array_position(ARRAY['SIGNAL', 'RUN', 'STEP', 'TOOL_CALL', 'EFFECT', 'CHECKPOINT'], d.aggregate_type)
   LOOP
-    CASE part.kind
-      WHEN 'SIGNAL' THEN PERFORM fold_signals(deltas, part.creations, part.changes);
-      WHEN 'RUN' THEN PERFORM fold_runs(deltas, part.creations, part.changes);
-      WHEN 'STEP' THEN PERFORM fold_steps(deltas, part.creations, part.changes);
-      WHEN 'TOOL_CALL' THEN PERFORM fold_tool_calls(deltas, part.creations, part.changes);
-      WHEN 'EFFECT' THEN
-        PERFORM fold_effects(deltas, part.creations, part.changes);
-        PERFORM fold_outbox(deltas, part.creations, part.changes);
-      WHEN 'CHECKPOINT' THEN PERFORM fold_checkpoints(deltas, part.creations, part.changes, attachments);
-    END CASE;
+    done := fold_kind(part.kind, deltas, part.creations, part.changes, attachments);
   END LOOP;
   RETURN deltas;
 END

@@ -2,6 +2,7 @@
 -- Returns the number of events.
 CREATE FUNCTION persistence.fold_log(tenant_id uuid DEFAULT NULL, batch_size integer DEFAULT 2000) RETURNS bigint
 LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -1,6 +1,6 @@
 -- Applies the deltas of effects to their outbox entries, which share their ids: one INSERT for those that begin, one UPDATE for
 -- those that go on.
-CREATE FUNCTION persistence.fold_outbox(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+CREATE FUNCTION persistence.fold_outbox(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -58,5 +58,6 @@ BEGIN
       PERFORM refuse_deltas('EFFECT', deltas);
     END IF;
   END IF;
+  RETURN true;
 END
 $$;

@@ -1,5 +1,5 @@
 -- Applies the deltas of signals to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_signals(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+CREATE FUNCTION persistence.fold_signals(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -66,5 +66,6 @@ BEGIN
       PERFORM refuse_deltas('SIGNAL', deltas);
     END IF;
   END IF;
+  RETURN true;
 END
 $$;

@@ -1,5 +1,5 @@
 -- Applies the deltas of steps to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_steps(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+CREATE FUNCTION persistence.fold_steps(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -50,5 +50,6 @@ BEGIN
       PERFORM refuse_deltas('STEP', deltas);
     END IF;
   END IF;
+  RETURN true;
 END
 $$;

@@ -1,5 +1,5 @@
 -- Applies the deltas of tool calls to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_tool_calls(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS void
+CREATE FUNCTION persistence.fold_tool_calls(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -48,5 +48,6 @@ BEGIN
       PERFORM refuse_deltas('TOOL_CALL', deltas);
     END IF;
   END IF;
+  RETURN true;
 END
 $$;

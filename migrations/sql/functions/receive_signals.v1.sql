@@ -17,6 +17,7 @@ CREATE FUNCTION persistence.receive_signals(
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE

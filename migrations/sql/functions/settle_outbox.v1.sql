@@ -10,6 +10,7 @@ CREATE FUNCTION persistence.settle_outbox(
 ) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   batch orchestration_events[];

@@ -63,6 +63,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.fold_checkpoints(persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_effects(persistence.aggregate_delta[], integer, integer),
   persistence.fold_events(persistence.orchestration_events[], jsonb),
+  persistence.fold_kind(text, persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_log(uuid, integer),
   persistence.fold_outbox(persistence.aggregate_delta[], integer, integer),
   persistence.fold_runs(persistence.aggregate_delta[], integer, integer),
