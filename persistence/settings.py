@@ -20,6 +20,7 @@ class Settings(BaseSettings):
 
     dsn: SecretStr | None = Field(None, description="PostgreSQL for services and workers; none: the embedded server")
     admin_dsn: SecretStr | None = Field(None, description="PostgreSQL for migrations and administration")
+    audit_dsn: SecretStr | None = Field(None, description="a login with persistence_auditor, for replay and gates; none: admin_dsn")
     direct_dsn: SecretStr | None = Field(None, description="past the pooler, for LISTEN; none: dsn")
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("persistence"), description="of the embedded server")
 

@@ -16,18 +16,12 @@ _CREATE = "SELECT persistence.create_tenant($1, $2, $3, $4)"
 # Lets a user work for a tenant; false when the user could already.
 _ADD_USER = "SELECT persistence.add_tenant_user($1, $2, $3)"
 
-# All tenants that the login may see: every one for an auditor.
-_LIST = """
-SELECT tenant_id, name, actor, created_at, updated_at
-FROM persistence.tenants
-WHERE $1::uuid IS NULL OR tenant_id > $1
-ORDER BY tenant_id
-LIMIT $2
-"""
+# Tenants in the order of their ids.
+_LIST = "SELECT tenant_id, name, actor, created_at, updated_at FROM persistence.list_tenants($1, $2)"
 
 
 class TenantAdministration:
-    """For operators: the login needs persistence_operator, and persistence_auditor to list."""
+    """For operators: the login needs persistence_operator."""
 
     def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
         self._pool = pool

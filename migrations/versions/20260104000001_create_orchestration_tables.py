@@ -84,11 +84,13 @@ SYSTEM_FUNCTIONS = (
     "purge_outbox",
     "create_tenant",
     "add_tenant_user",
+    "list_tenants",
     "log_epoch",
 )
 
 
 def upgrade() -> None:
+    apply("grants/default_privileges.v1.sql")
     apply("tables/canon.v1.sql")
     apply("tables/log_epochs.v1.sql")
     load_canon()
@@ -100,8 +102,10 @@ def upgrade() -> None:
     for function in FUNCTIONS:
         apply(f"functions/{function}.v1.sql")
     with as_system():
+        apply("grants/default_privileges.v1.sql")
         for function in SYSTEM_FUNCTIONS:
             apply(f"functions/{function}.v1.sql")
+        apply("grants/system_functions.v1.sql")
     apply("triggers/append_only.v1.sql")
     apply("triggers/requeue_by_update.v1.sql")
     for table in TABLES:

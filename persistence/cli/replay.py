@@ -24,7 +24,7 @@ def replay(
     async def go() -> ReplayReport:
         async with Plane(settings_for(data_dir)) as plane:
             tenant_id = (await find_tenant(plane, tenant)).tenant_id if tenant else None
-            connection = await connect(plane.server.dsn, plane.settings)
+            connection = await connect(plane.server.audit_dsn, plane.settings)
             try:
                 return await verify(connection, tenant_id)
             finally:

@@ -31,6 +31,7 @@ SYSTEM_USER = "embedded_postgres"
 
 DATABASE = "persistence"
 SERVICE_LOGIN = "persistence_service"
+AUDIT_LOGIN = "persistence_audit"
 _SUPERUSER = "postgres"
 _START_SECONDS = 300
 _MAX_SOCKET_PATH = 100

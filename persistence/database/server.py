@@ -9,20 +9,25 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from persistence.database.embedded import DATABASE, SERVICE_LOGIN, EmbeddedServer
+from persistence.database.embedded import AUDIT_LOGIN, DATABASE, SERVICE_LOGIN, EmbeddedServer
 from persistence.database.migrator import Migrator
 from persistence.errors import ConfigurationError
 from persistence.settings import Settings
 
-_ROLES = ("persistence_app", "persistence_worker", "persistence_operator", "persistence_auditor")
+_ROLES = {SERVICE_LOGIN: ("persistence_app", "persistence_worker", "persistence_operator"), AUDIT_LOGIN: ("persistence_auditor",)}
 
 
 @dataclass(frozen=True)
 class Server:
-    """dsn: for services and workers, an ordinary role; admin_dsn: for migrations, where known; direct_dsn: past the pooler, for LISTEN."""
+    """The DSNs of one server.
+
+    dsn: for services and workers, an ordinary role. admin_dsn: for migrations, where known. audit_dsn: reads all tenants, for gates and replay.
+    direct_dsn: past the pooler, for LISTEN.
+    """
 
     dsn: str
     admin_dsn: str | None
+    audit_dsn: str
     direct_dsn: str
     is_embedded: bool
 
@@ -46,13 +51,15 @@ async def open_server(settings: Settings, *, migrate: bool = True) -> AsyncItera
     if dsn or admin_dsn:
         named = (dsn or admin_dsn).get_secret_value()  # type: ignore[union-attr]
         direct = settings.direct_dsn.get_secret_value() if settings.direct_dsn else named
-        yield Server(named, admin_dsn.get_secret_value() if admin_dsn else None, direct, is_embedded=False)
+        auditing = (settings.audit_dsn or admin_dsn or dsn).get_secret_value()  # type: ignore[union-attr]
+        yield Server(named, admin_dsn.get_secret_value() if admin_dsn else None, auditing, direct, is_embedded=False)
         return
     embedded = EmbeddedServer(settings.data_dir)
     await asyncio.to_thread(embedded.__enter__)
     try:
         await asyncio.to_thread(_prepare, embedded, migrate=migrate)
-        yield Server(embedded.service_dsn, embedded.admin_dsn, embedded.service_dsn, is_embedded=True)
+        auditing = embedded.dsn(AUDIT_LOGIN, DATABASE)
+        yield Server(embedded.service_dsn, embedded.admin_dsn, auditing, embedded.service_dsn, is_embedded=True)
     finally:
         await asyncio.to_thread(embedded.__exit__, None, None, None)
 
@@ -64,7 +71,7 @@ def _prepare(embedded: EmbeddedServer, *, migrate: bool) -> None:
         migrator = Migrator(embedded.admin_dsn)
         if not migrator.status().is_current:
             migrator.up()
-        create_login(embedded.admin_dsn, SERVICE_LOGIN)
+        create_logins(embedded.admin_dsn)
 
 
 def create_database(admin_dsn: str, name: str) -> None:
@@ -75,10 +82,14 @@ def create_database(admin_dsn: str, name: str) -> None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
-def create_login(admin_dsn: str, name: str) -> None:
-    """Creates an ordinary login that may do what services, workers, operators and auditors may. It is no superuser and owns nothing."""
+def create_logins(admin_dsn: str) -> None:
+    """Creates two ordinary logins, no superusers and owners of nothing: one for services, workers and operators, and one for auditors.
+
+    They are two because an auditor sees all tenants: a service's login must not.
+    """
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
-        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
-        for role in _ROLES:
-            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(name)))
+        for login, roles in _ROLES.items():
+            if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (login,)).fetchone() is None:
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(login)))
+            for role in roles:
+                connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(login)))

@@ -15,9 +15,17 @@ from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming
 from persistence.database.tables import EFFECTS, OUTBOX_EVENTS, RUN_CHECKPOINTS, RUNS, SIGNALS, STEPS, TOOL_CALLS
 from persistence.encoding import decode
+from persistence.errors import PermissionDenied
 
 TABLES: Final[tuple[Table, ...]] = (SIGNALS, RUNS, STEPS, TOOL_CALLS, EFFECTS, OUTBOX_EVENTS, RUN_CHECKPOINTS)
 _SHOWN: Final = 20
+
+# Whether row level security lets this login see everything: a comparison of nothing with nothing would prove nothing.
+_MAY_AUDIT: Final = """
+SELECT pg_has_role(current_user, 'persistence_auditor', 'USAGE') OR rolsuper OR rolbypassrls
+FROM pg_roles
+WHERE rolname = current_user
+"""
 
 _SETTINGS: Final = """
 SET LOCAL search_path = pg_temp, persistence;
@@ -105,6 +113,8 @@ async def verify(connection: asyncpg.Connection, tenant_id: UUID | None = None) 
     report = ReplayReport()
     try:
         async with connection.transaction(isolation="repeatable_read"):
+            if not await connection.fetchval(_MAY_AUDIT):
+                raise PermissionDenied("this login does not see all tenants", hint="replay with one that has persistence_auditor")
             await connection.execute(_SETTINGS)
             for table in TABLES:
                 await connection.execute(naming(_EMPTY_COPY, table=table.name))

@@ -89,12 +89,17 @@ def _forget(element: Any) -> None:
         del parent[0]
 
 
+def _elements(element: Any) -> Any:
+    """The elements in an element: no comments, instructions or entities."""
+    return element.iterchildren(etree.Element)
+
+
 def _trace(element: Any) -> XesTrace | BrokenTrace:
     line = element.sourceline
     try:
         attributes: dict[str, Any] = {}
         events = []
-        for child in element:
+        for child in _elements(element):
             if etree.QName(child).localname == "event":
                 events.append(_event(child))
             elif child.get("key") is not None:
@@ -111,7 +116,7 @@ def _trace(element: Any) -> XesTrace | BrokenTrace:
 
 def _event(element: Any) -> XesEvent:
     found: dict[str, Any] = {}
-    for child in element:
+    for child in _elements(element):
         key = child.get("key")
         if key is None:
             raise BrokenTrace(child.sourceline, "an attribute has no key")
@@ -151,11 +156,11 @@ def _value(element: Any) -> Any:
         elif kind == "boolean":
             value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         elif kind == "list":
-            return [_value(item) for part in element if etree.QName(part).localname == "values" for item in part]
+            return [_value(item) for part in _elements(element) if etree.QName(part).localname == "values" for item in _elements(part)]
         elif kind == "container":
-            return {item.get("key"): _value(item) for item in element}
+            return {item.get("key"): _value(item) for item in _elements(element)}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise BrokenTrace(element.sourceline, f"{element.get('key')}: {text!r} is no {kind}") from None
-    if len(element):
-        return {"value": value, "attributes": {item.get("key"): _value(item) for item in element}}
+    if any(True for _ in _elements(element)):
+        return {"value": value, "attributes": {item.get("key"): _value(item) for item in _elements(element)}}
     return value

@@ -23,3 +23,4 @@ BEGIN
     FROM persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 END
 $$;
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;

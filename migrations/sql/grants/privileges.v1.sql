@@ -1,6 +1,5 @@
 -- Who may do what. Nobody may write a table directly but by functions (and the operator's requeue, which a trigger turns into an event).
 REVOKE ALL ON SCHEMA persistence, canon FROM PUBLIC;
-REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA persistence FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA persistence, canon
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
@@ -21,27 +20,13 @@ GRANT SELECT ON persistence.user_tenants TO persistence_worker;
 GRANT EXECUTE ON FUNCTION
   persistence.append_events(uuid, uuid, jsonb, integer, integer, integer),
   persistence.receive_signals(uuid, uuid, jsonb, integer, integer, integer),
-  persistence.read_events(uuid, uuid, integer, xid8, bigint, integer),
-  persistence.log_epoch()
+  persistence.read_events(uuid, uuid, integer, xid8, bigint, integer)
   TO persistence_app;
-
-GRANT EXECUTE ON FUNCTION
-  persistence.claim_outbox(text, uuid, text[], integer[], interval),
-  persistence.settle_outbox(text, uuid[], uuid[], uuid[], uuid[], text[], jsonb[], interval[]),
-  persistence.extend_leases(uuid[], uuid[], uuid[], interval),
-  persistence.release_leases(uuid[], uuid[], uuid[]),
-  persistence.refresh_projections(),
-  persistence.purge_outbox(interval, integer)
-  TO persistence_worker;
 
 GRANT UPDATE (status, retry_count, next_retry_at) ON persistence.outbox_events TO persistence_operator;
 GRANT EXECUTE ON FUNCTION
   persistence.requeue_outbox(uuid, uuid, uuid[], text, text),
-  persistence.discard_outbox(uuid, uuid, uuid[], text, text),
-  persistence.create_tenant(uuid, text, uuid, text),
-  persistence.add_tenant_user(uuid, uuid, text),
-  persistence.refresh_projections(),
-  persistence.purge_outbox(interval, integer)
+  persistence.discard_outbox(uuid, uuid, uuid[], text, text)
   TO persistence_operator;
 
 -- The work across tenants.

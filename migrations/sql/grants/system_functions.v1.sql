@@ -1,0 +1,20 @@
+-- Who may call the functions of persistence_system, granted by their owner: nobody else could.
+GRANT EXECUTE ON FUNCTION
+  persistence.claim_outbox(text, uuid, text[], integer[], interval),
+  persistence.settle_outbox(text, uuid[], uuid[], uuid[], uuid[], text[], jsonb[], interval[]),
+  persistence.extend_leases(uuid[], uuid[], uuid[], interval),
+  persistence.release_leases(uuid[], uuid[], uuid[])
+  TO persistence_worker;
+
+GRANT EXECUTE ON FUNCTION
+  persistence.refresh_projections(),
+  persistence.purge_outbox(interval, integer)
+  TO persistence_worker, persistence_operator;
+
+GRANT EXECUTE ON FUNCTION
+  persistence.create_tenant(uuid, text, uuid, text),
+  persistence.add_tenant_user(uuid, uuid, text),
+  persistence.list_tenants(uuid, integer)
+  TO persistence_operator;
+
+GRANT EXECUTE ON FUNCTION persistence.log_epoch() TO persistence_app, persistence_owner;
