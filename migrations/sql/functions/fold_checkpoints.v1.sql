@@ -15,7 +15,7 @@ BEGIN
     SELECT
       d.tenant_id, d.id, d.status, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id, d.created_at, d.updated_at,
       (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_id')::uuid, d.doc ->> 'label', d.doc ->> 'digest',
-      (d.doc ->> 'size_bytes')::bigint, (d.doc ->> 'restored_at')::timestamptz, (attachments ->> d.id::text)::json
+      (d.doc ->> 'size_bytes')::bigint, (d.doc ->> 'restored_at')::timestamptz, CASE d.status WHEN 'SAVED' THEN (attachments ->> d.id::text)::json END
     FROM unnest(deltas) AS d
     WHERE d.aggregate_type = 'CHECKPOINT'
       AND d.first_version = 1;
