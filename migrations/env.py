@@ -14,7 +14,7 @@ options = {
 }
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", literal_binds=True, **options)
+    context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"}, **options)
     for name in ("roles", "schemas"):
         context.execute(
             (resource("migrations") / "sql" / "bootstrap" / f"{name}.sql").read_text(encoding="utf-8").replace(":", "\\:")

@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import UserDefinedType
 
@@ -38,6 +39,10 @@ class Xid8(UserDefinedType[int]):
 
     def get_col_spec(self, **_: object) -> str:
         return "xid8"
+
+
+# What reflection makes of the type when the drift check reads the database.
+ischema_names["xid8"] = Xid8
 
 
 def _timestamp(name: str, *, nullable: bool = True, now: bool = False) -> Column[object]:

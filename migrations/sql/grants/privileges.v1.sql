@@ -37,6 +37,7 @@ GRANT SELECT, INSERT ON persistence.orchestration_events TO persistence_system;
 GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants TO persistence_system;
 GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
+GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system;
 GRANT EXECUTE ON FUNCTION
   persistence.due_tenants(text, integer)
   TO persistence_system;

@@ -1,0 +1,5 @@
+"""``python -m persistence.cli``."""
+
+from persistence.cli import main
+
+main()
