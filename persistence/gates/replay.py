@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming
 from persistence.database.tables import EFFECTS, OUTBOX_EVENTS, RUN_CHECKPOINTS, RUNS, SIGNALS, STEPS, TOOL_CALLS
-from persistence.encoding import decode
+from persistence.encoding import decode, encode
 from persistence.errors import PermissionDenied
 
 TABLES: Final[tuple[Table, ...]] = (SIGNALS, RUNS, STEPS, TOOL_CALLS, EFFECTS, OUTBOX_EVENTS, RUN_CHECKPOINTS)
@@ -138,6 +138,6 @@ async def _collect(report: ReplayReport, connection: asyncpg.Connection, table: 
         if len(report.differences) < _SHOWN:
             kept, folded = decode(row["kept"]) or {}, decode(row["folded"]) or {}
             columns = {
-                name: (kept.get(name), folded.get(name)) for name in sorted({*kept, *folded}) if kept.get(name) != folded.get(name)
+                name: (kept.get(name), folded.get(name)) for name in sorted({*kept, *folded}) if encode(kept.get(name)) != encode(folded.get(name))  # True equals 1 here, but not there
             }
             report.differences.append(Difference(table, row["tenant_id"], row["id"], columns))

@@ -102,7 +102,7 @@ class Shift:
         self._outcomes: deque[Settlement] = deque()
         self._wake = asyncio.Event()
         self._done = asyncio.Event()
-        self._last_claim_was_empty = False
+        self._is_closing = False
         self.settled = 0
 
     async def work(self, stop: asyncio.Event, *, until_idle: bool = False) -> None:
@@ -111,13 +111,14 @@ class Shift:
                 dsn = self._plane.server.direct_dsn
                 await resources.enter_async_context(Listener(dsn, self._plane.settings, self._wake.set))
             _log.info("worker_started", worker=self._worker.name, effect_types=sorted(self._desks))
-            helpers = [asyncio.create_task(self._settle_outcomes()), asyncio.create_task(self._keep_leases())]
+            settling = asyncio.create_task(self._settle_outcomes())
+            helpers = [settling, asyncio.create_task(self._keep_leases())]
             if not until_idle:
                 helpers.append(asyncio.create_task(self._worker.housekeeping.keep(self._plane)))
             try:
                 await self._claim_until(stop, helpers, until_idle=until_idle)
             finally:
-                await self._close(helpers)
+                await self._close(settling, helpers)
             _log.info("worker_stopped", worker=self._worker.name, settled=self.settled)
 
     async def _claim_until(self, stop: asyncio.Event, helpers: Iterable[asyncio.Task[Any]], *, until_idle: bool) -> None:
@@ -205,7 +206,8 @@ class Shift:
             desk.busy -= 1
 
     async def _settle_outcomes(self) -> None:
-        while True:
+        """Settles what comes, in batches, until the shift closes and nothing is left."""
+        while not self._is_closing:
             await self._done.wait()
             self._done.clear()
             while self._outcomes:
@@ -260,7 +262,7 @@ class Shift:
         self._desks[delivery.effect_type].held -= 1
         return True
 
-    async def _close(self, helpers: Iterable[asyncio.Task[Any]]) -> None:
+    async def _close(self, settling: asyncio.Task[None], helpers: Iterable[asyncio.Task[Any]]) -> None:
         """Hands back what was not begun, lets running handlers finish within the grace, and settles what came of them."""
         waiting = [delivery for desk in self._desks.values() for delivery in desk.waiting if delivery.hold in self._held]
         for desk in self._desks.values():
@@ -274,11 +276,12 @@ class Shift:
                 runner.cancel()
             if late:
                 await asyncio.wait(late, timeout=5)
+        self._is_closing = True
+        self._done.set()
+        await asyncio.wait({settling})
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
-        while self._outcomes:
-            await self._settle([self._outcomes.popleft() for _ in range(min(len(self._outcomes), _SETTLE_BATCH))])
         if waiting:
             try:
                 await self._queue.release(waiting)

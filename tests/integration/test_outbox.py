@@ -1,0 +1,360 @@
+"""From request to delivery: leases, attempts, backoff, dead letters, fairness."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from persistence import Plane
+from persistence.models import Tenant, new_id
+from persistence.outbox import Backoff, Delivery, PermanentFailure, RetryLater, Worker
+from persistence.outbox.housekeeping import Housekeeping
+from persistence.outbox.queue import OutboxQueue, Settlement
+from tests.helpers import ACTOR, get_effect, let_time_pass, request_effect, worker_with
+
+
+def queue_of(plane: Plane, name: str = "w") -> OutboxQueue:
+    return OutboxQueue(plane.pool, plane.settings, name)
+
+
+async def succeed(_: Delivery) -> str:
+    return "done"
+
+
+def failing(error: BaseException) -> Callable[[Delivery], Awaitable[Any]]:
+    async def fail(_: Delivery) -> None:
+        raise error
+
+    return fail
+
+
+async def test_an_effect_is_delivered_with_all_it_needs(plane: Plane, tenant: Tenant) -> None:
+    effect = await request_effect(plane, tenant.tenant_id, "key-1", to="x")
+    seen: list[Delivery] = []
+
+    async def handler(delivery: Delivery) -> dict[str, int]:
+        seen.append(delivery)
+        return {"status": 200}
+
+    assert await worker_with(handler).drain(plane) == 1
+    [delivery] = seen
+    assert (delivery.tenant_id, delivery.effect_id, delivery.attempt) == (tenant.tenant_id, effect.id, 1)
+    assert delivery.payload == {"to": "x", "idempotency_key": "key-1"}
+    assert (delivery.idempotency_key, delivery.correlation_id) == ("key-1", effect.correlation_id)
+    assert delivery.causation_id == effect.last_event_id
+    stored = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (stored.status, stored.execution_result, stored.retry_count, stored.version) == ("EXECUTED", {"status": 200}, 0, 2)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        entry = await tx.outbox.get(effect.id)
+        assert (entry.status, entry.published_at) == ("PUBLISHED", stored.executed_at)
+        executed = (await tx.events.of_aggregate(effect.id))[-1]
+        assert (executed.event_type, executed.actor, executed.causation_id) == (
+            "EFFECT_EXECUTED", "system:outbox-worker/tester", effect.last_event_id,
+        )  # fmt: skip
+
+
+async def test_a_settled_effect_is_never_run_again(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    await request_effect(plane, tenant.tenant_id)
+    assert await worker_with(succeed).drain(plane) == 1
+    let_time_pass(admin)
+    assert await worker_with(succeed).drain(plane) == 0
+
+
+async def test_a_failed_attempt_waits_and_is_made_again(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    attempts: list[int] = []
+
+    async def handler(delivery: Delivery) -> None:
+        attempts.append(delivery.attempt)
+        if delivery.attempt < 3:
+            raise ConnectionError("busy")
+
+    worker = worker_with(handler, backoff=Backoff(base=1000, cap=1000))
+    await worker.drain(plane)
+    pending = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (pending.status, pending.retry_count) == ("PENDING", 1)
+    assert pending.error_details["type"] == "ConnectionError"
+    assert pending.error_details["message"] == "busy"
+    assert pending.next_retry_at is not None
+    assert pending.next_retry_at > datetime.now(UTC) - timedelta(seconds=1)
+    for _ in range(3):
+        let_time_pass(admin)
+        await worker.drain(plane)
+    assert attempts == [1, 2, 3]
+    done = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (done.status, done.retry_count, done.next_retry_at, done.version) == ("EXECUTED", 2, None, 4)
+
+
+async def test_retry_after_is_honoured(plane: Plane, tenant: Tenant) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    await worker_with(failing(RetryLater("not now", after=500, status=429))).drain(plane)
+    waiting = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert waiting.next_retry_at is not None
+    assert waiting.updated_at is not None
+    assert (waiting.next_retry_at - waiting.updated_at).total_seconds() == pytest.approx(500, abs=1)
+    assert waiting.error_details["status"] == 429
+
+
+async def test_a_permanent_failure_is_a_dead_letter_at_once(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    await worker_with(failing(PermanentFailure("gone", status=410))).drain(plane)
+    dead = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (dead.status, dead.error_details["status"]) == ("DEAD_LETTER", 410)
+    assert admin.execute("SELECT count(*) FROM outbox_queue").fetchone() == (0,)
+
+
+async def test_attempts_run_out(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    worker = worker_with(failing(ValueError("no")), max_attempts=3)
+    for _ in range(5):
+        await worker.drain(plane)
+        let_time_pass(admin)
+    dead = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (dead.status, dead.retry_count, dead.version) == ("DEAD_LETTER", 3, 4)
+
+
+async def test_attempts_that_killed_their_worker_count(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    for number in range(3):
+        [held] = await queue_of(plane).claim({"TEST": 10}, lease=60)
+        assert held.attempt == number + 1
+        let_time_pass(admin)
+    called = []
+
+    async def handler(delivery: Delivery) -> None:
+        called.append(delivery)
+
+    await worker_with(handler, max_attempts=3).drain(plane)
+    dead = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (dead.status, dead.error_details["type"], called) == ("DEAD_LETTER", "AttemptsUsedUp", [])
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [(TimeoutError(), "TimeoutError"), (asyncio.CancelledError(), "CancelledError"), (SystemExit(3), "SystemExit"), (KeyboardInterrupt(), "KeyboardInterrupt"), (ValueError("nul\x00 \ud800"), "ValueError")],
+)  # fmt: skip
+async def test_whatever_a_handler_raises_is_a_failed_attempt(plane: Plane, tenant: Tenant, error: BaseException, named: str) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    assert await worker_with(failing(error), backoff=Backoff(1000, 1000)).drain(plane) == 1
+    failed = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (failed.status, failed.error_details["type"]) == ("PENDING", named)
+
+
+async def test_a_handler_that_takes_too_long_is_cut_off(plane: Plane, tenant: Tenant) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+
+    async def hang(_: Delivery) -> None:
+        await asyncio.Event().wait()
+
+    await worker_with(hang, timeout=0.01, backoff=Backoff(1000, 1000)).drain(plane)
+    failed = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert failed.error_details["message"] == "no answer within 0.01 seconds"
+
+
+@pytest.mark.parametrize("result", [float("nan"), object(), "nul\x00", {1: 2}])
+async def test_a_result_that_cannot_be_kept_is_no_reason_to_deliver_again(plane: Plane, tenant: Tenant, result: object) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+
+    async def handler(_: Delivery) -> object:
+        return result
+
+    await worker_with(handler).drain(plane)
+    done = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert done.status == "EXECUTED"
+    assert "unstorable" in done.execution_result
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    slow, quick = queue_of(plane, "slow"), queue_of(plane, "quick")
+    [late] = await slow.claim({"TEST": 1}, lease=60)
+    assert await quick.claim({"TEST": 1}, lease=60) == []
+    let_time_pass(admin)
+    [taken] = await quick.claim({"TEST": 1}, lease=60)
+    assert taken.attempt == 2
+    assert await slow.settle([Settlement(late, "DEAD", "{}")]) == set()
+    assert await slow.extend([late], 60) == set()
+    assert await slow.release([late]) == set()
+    assert await quick.extend([taken], 60) == {effect.id}
+    assert await quick.settle([Settlement(taken, "EXECUTED", '"ok"')]) == {effect.id}
+    assert await quick.settle([Settlement(taken, "EXECUTED", '"ok"')]) == set()
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).version == 2
+
+
+async def test_what_was_not_begun_is_handed_back_and_does_not_count(plane: Plane, tenant: Tenant) -> None:
+    await request_effect(plane, tenant.tenant_id)
+    [held] = await queue_of(plane).claim({"TEST": 1}, lease=60)
+    await queue_of(plane).release([held])
+    [again] = await queue_of(plane).claim({"TEST": 1}, lease=60)
+    assert again.attempt == 1
+
+
+async def test_an_effect_is_not_delivered_before_its_time(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+        effect = tx.effects.request(run, "TEST", spec={}, idempotency_key="later", deliver_after=later)
+    assert await worker_with(succeed).drain(plane) == 0
+    stored = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert stored.next_retry_at == effect.next_retry_at == later
+    let_time_pass(admin)
+    assert await worker_with(succeed).drain(plane) == 1
+
+
+async def test_a_worker_takes_only_the_types_it_knows(plane: Plane, tenant: Tenant) -> None:
+    await request_effect(plane, tenant.tenant_id, "a", "KNOWN")
+    await request_effect(plane, tenant.tenant_id, "b", "UNKNOWN")
+    assert await worker_with(succeed, "KNOWN").drain(plane) == 1
+
+
+async def test_a_claim_is_shared_among_tenants(plane: Plane, tenant: Tenant) -> None:
+    small = [await plane.tenants.create(f"small {n}", actor="system:test") for n in range(5)]
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+        for number in range(200):
+            tx.effects.request(run, "TEST", spec={}, idempotency_key=str(number))
+    for one in small:
+        await request_effect(plane, one.tenant_id)
+    held = await queue_of(plane).claim({"TEST": 30}, lease=60)
+    assert {one.tenant_id for one in small} <= {delivery.tenant_id for delivery in held}
+    assert len(held) == 30  # and what the small ones left went to the large one
+
+
+async def test_concurrent_claims_never_share_an_entry(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+        for number in range(300):
+            tx.effects.request(run, "TEST", spec={}, idempotency_key=str(number))
+    claims = await asyncio.gather(*(queue_of(plane, str(n)).claim({"TEST": 40}, lease=60) for n in range(10)))
+    held = [delivery.effect_id for claim in claims for delivery in claim]
+    assert len(held) == len(set(held)) == 300
+
+
+async def test_concurrency_is_held_for_each_type(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+        for number in range(60):
+            tx.effects.request(run, "TEST", spec={}, idempotency_key=str(number))
+    busy = most = 0
+
+    async def handler(_: Delivery) -> None:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        await asyncio.sleep(0)
+        busy -= 1
+
+    assert await worker_with(handler, concurrency=3).drain(plane) == 60
+    assert most == 3
+
+
+async def test_dead_letters_are_requeued_or_discarded_on_the_record(plane: Plane, tenant: Tenant) -> None:
+    first, second = await request_effect(plane, tenant.tenant_id, "1"), await request_effect(plane, tenant.tenant_id, "2")
+    await worker_with(failing(PermanentFailure("gone"))).drain(plane)
+    letters = plane.dead_letters(tenant.tenant_id, actor="user:operator")
+    assert await letters.requeue([first.id, new_id()], "receiver is back") == {first.id}
+    assert await letters.discard([second.id], "no longer wanted") == {second.id}
+    assert await letters.requeue([second.id]) == set()
+    assert await worker_with(succeed).drain(plane) == 1
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        life = await tx.events.of_aggregate(first.id)
+        assert [e.event_type for e in life] == ["EFFECT_REQUESTED", "EFFECT_DEAD_LETTERED", "EFFECT_REQUEUED", "EFFECT_EXECUTED"]
+        assert (life[2].actor, life[2].event_data["reason"]) == ("user:operator", "receiver is back")
+        assert (await tx.outbox.get(second.id)).status == "DISCARDED"
+
+
+async def test_nothing_but_a_requeue_can_be_done_by_hand(plane: Plane, tenant: Tenant) -> None:
+    await request_effect(plane, tenant.tenant_id)
+    async with plane.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT persistence.enter_tenant($1, $2)", tenant.tenant_id, plane.settings.user_id)
+        with pytest.raises(asyncpg.PostgresError, match="cannot be changed from PENDING to PUBLISHED by hand"):
+            await connection.execute("UPDATE persistence.outbox_events SET status = 'PUBLISHED'")
+
+
+async def test_a_running_worker_is_woken_by_the_bell_and_stops_in_good_order(plane: Plane, tenant: Tenant) -> None:
+    delivered = asyncio.Event()
+    begun = asyncio.Event()
+    may_end = asyncio.Event()
+
+    async def handler(delivery: Delivery) -> str:
+        if delivery.idempotency_key == "quick":
+            delivered.set()
+        else:
+            begun.set()
+            await may_end.wait()
+        return "done"
+
+    worker = Worker(name="tester", poll_interval=3600)
+    worker.handler("TEST", concurrency=1)(handler)
+    stop = asyncio.Event()
+    working = asyncio.create_task(worker.run(plane, stop))
+    await request_effect(plane, tenant.tenant_id, "quick")
+    async with asyncio.timeout(20):
+        await delivered.wait()
+        slow = await request_effect(plane, tenant.tenant_id, "slow")
+        await begun.wait()
+        stop.set()
+        may_end.set()
+        await working
+    assert (await get_effect(plane, tenant.tenant_id, slow.id)).status == "EXECUTED"
+
+
+async def test_a_handler_that_outlasts_the_grace_is_due_again(plane: Plane, tenant: Tenant) -> None:
+    begun = asyncio.Event()
+
+    async def hang(_: Delivery) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    worker = Worker(name="tester", listen=False, grace=0.01)
+    worker.handler("TEST", timeout=3600)(hang)
+    stop = asyncio.Event()
+    effect = await request_effect(plane, tenant.tenant_id)
+    working = asyncio.create_task(worker.run(plane, stop))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        stop.set()
+        await working
+    interrupted = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (interrupted.status, interrupted.error_details["type"]) == ("PENDING", "WorkerStopped")
+    assert await worker_with(succeed).drain(plane) == 1
+
+
+async def test_a_lost_lease_cancels_the_handler(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: Delivery) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    effect = await request_effect(plane, tenant.tenant_id)
+    worker = Worker(name="tester", listen=False, lease=0.3)
+    worker.handler("TEST", timeout=3600)(hang)
+    stop = asyncio.Event()
+    working = asyncio.create_task(worker.run(plane, stop))
+    async with asyncio.timeout(20):
+        await begun.wait()
+        admin.execute("UPDATE persistence.outbox_queue SET lease_token = gen_random_uuid(), due_at = now() + interval '1 hour'")
+        await cancelled.wait()
+        stop.set()
+        await working
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).version == 1
+
+
+async def test_old_records_of_delivered_effects_are_purged_and_the_log_stays(plane: Plane, tenant: Tenant) -> None:
+    effect = await request_effect(plane, tenant.tenant_id, "old")
+    await worker_with(succeed).drain(plane)
+    await request_effect(plane, tenant.tenant_id, "pending")
+    assert await Housekeeping(retention=timedelta(days=1)).round(plane) == 0
+    assert await Housekeeping(retention=timedelta(0)).round(plane) == 1
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert await tx.outbox.count() == 1
+        assert len(await tx.events.of_aggregate(effect.id)) == 2
+        assert (await tx.effects.get(effect.id)).status == "EXECUTED"
