@@ -1,0 +1,108 @@
+"""The command line, as somebody types it: on the embedded server, and with what goes wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_reading_files import event, trace, written
+
+COMMAND = [sys.executable, "-m", "persistence.cli"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PERSISTENCE_")}
+    return {**kept, "COLUMNS": "200", **more}
+
+
+def typed(*words: str, expect: int = 0, **more: str) -> str:
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, env=environment(**more), timeout=120, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout if expect == 0 else done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("plane"))
+
+
+@pytest.fixture(scope="module")
+def running(data_dir: str) -> Iterator[list[str]]:
+    """`persistence up` until `ready`; its lines."""
+    process = subprocess.Popen([*COMMAND, "up", "--data-dir", data_dir], stdout=subprocess.PIPE, text=True, env=environment())
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if line.startswith("ready"):
+            break
+    yield lines
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+
+
+def test_up_reaches_ready_with_a_trace(running: list[str]) -> None:
+    said = "\n".join(running)
+    for part in ("signal loan.application", "run loan-application COMPLETED", "tool call", "EFFECT_ATTEMPT_FAILED", "PUBLISHED", "EFFECT_EXECUTED"):
+        assert part in said
+    assert re.search(r"^ready postgresql://persistence_service@", running[-1])
+
+
+@pytest.mark.usefixtures("running")
+def test_commands_work_beside_it(data_dir: str, tmp_path: Path) -> None:
+    where = ("--data-dir", data_dir)
+    tenants = json.loads(typed("tenant", "list", "--format", "json", *where))
+    assert [tenant["name"] for tenant in tenants] == ["demo"]
+    created = json.loads(typed("tenant", "create", "acme", "--format", "json", *where))
+    typed("tenant", "add-user", "acme", created["tenant_id"], *where)
+    assert "is named 'acme' already" in typed("tenant", "create", "acme", *where, expect=1)
+
+    log = written(tmp_path / "log.xes", trace("1", event("A")), trace("2", event("B")))
+    [report] = json.loads(typed("import", str(log.path), "--tenant", "acme", "--format", "json", *where))
+    assert (report["added"], report["log_events"]) == (2, 2)
+    broken = written(tmp_path / "broken.xes", "<trace><event/></trace>", trace("3", event("A")))
+    assert "no concept:name" in typed("import", str(broken.path), "--tenant", "acme", *where, expect=2)
+    assert "skipped:" in typed("import", str(broken.path), "--tenant", "acme", "--on-error", "skip", *where, expect=1)
+
+    [letter] = json.loads(typed("dlq", "list", "--tenant", "demo", "--format", "json", *where))
+    assert letter["error_details"]["message"] == "the mailbox does not exist"
+    shown = json.loads(typed("dlq", "show", letter["id"], "--tenant", "demo", "--format", "json", *where))
+    assert shown["trace"]["roots"][0]["kind"] == "signal"
+    traced = typed("trace", "--correlation", letter["correlation_id"], "--tenant", "demo", *where)
+    assert "DEAD_LETTER" in traced
+    assert "1 requeued" in typed("dlq", "requeue", letter["id"], "--reason", "try", "--tenant", "demo", *where)
+    assert "is no dead letter" in typed("dlq", "requeue", created["tenant_id"], "--tenant", "demo", *where, expect=1)
+
+    assert "no difference" in typed("replay", "--verify", *where)
+    assert json.loads(typed("replay", "--verify", "--tenant", "acme", "--format", "json", *where))["different"] == 0
+    assert "projections refreshed" in typed("housekeeping", *where)
+    assert json.loads(typed("migrate", "status", "--format", "json", *where))["pending"] == []
+
+
+def test_what_goes_wrong_is_one_clear_line(data_dir: str, tmp_path: Path) -> None:
+    nowhere = {"PERSISTENCE_DSN": f"postgresql://x@/x?host={tmp_path}"}
+    said = typed("tenant", "list", expect=2, **nowhere)
+    assert said.startswith("error: cannot reach the server")
+    assert "Traceback" not in said
+    assert "error: trace: name either" in typed("trace", expect=2)
+    assert "PERSISTENCE_ADMIN_DSN is not set" in typed("migrate", "up", expect=2, **nowhere)
+    assert "is not of the form" in typed("worker", "--app", "nothing", "--data-dir", data_dir, expect=2)
+    assert "cannot import missing" in typed("worker", "--app", "missing:worker", "--data-dir", data_dir, expect=2)
+    assert "there are" in typed("import", "x.xes", "--data-dir", data_dir, expect=2)
+
+
+def test_the_migration_script_is_sql(tmp_path: Path) -> None:
+    script = typed("migrate", "sql")
+    assert "CREATE TABLE persistence.orchestration_events" in script
+    assert script.count("COMMIT;") == 1
+
+
+def test_demo_does_it_once_and_leaves_no_server_behind(tmp_path: Path) -> None:
+    assert "RUN_COMPLETED" in typed("demo", "--data-dir", str(tmp_path))
+    assert not (tmp_path / "postgresql" / "postmaster.pid").exists()
