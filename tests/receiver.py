@@ -30,7 +30,13 @@ async def receiver(answer: Answer = lambda _: (200, {}, b"thanks")) -> AsyncIter
                 request = Received(head[0].split(" ")[1], headers, body)
                 received.append(request)
                 status, extra, content = answer(request)
-                lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(content)}", *(f"{k}: {v}" for k, v in extra.items()), "", ""]
+                lines = [
+                    f"HTTP/1.1 {status} X",
+                    f"Content-Length: {len(content)}",
+                    *(f"{k}: {v}" for k, v in extra.items()),
+                    "",
+                    "",
+                ]
                 writer.write("\r\n".join(lines).encode() + content)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -63,6 +63,7 @@ FUNCTIONS = (
     "fold_events",
     "fold_log",
     "queue_effects",
+    "learn_sizes",
     "append_events",
     "given_signals",
     "receive_signals",

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,6 +35,7 @@ SERVICE_LOGIN = "persistence_service"
 AUDIT_LOGIN = "persistence_audit"
 _SUPERUSER = "postgres"
 _START_SECONDS = 300
+_ORPHAN_SECONDS = 60
 _MAX_SOCKET_PATH = 100
 _MEBIBYTE = 1024 * 1024
 
@@ -133,7 +135,11 @@ class EmbeddedServer:
         try:
             pid, _, started = (self.cluster / "postmaster.pid").read_text().splitlines()[:3]
             process = psutil.Process(int(pid))
-            return process.is_running() and process.name().startswith("postgres") and process.create_time() <= int(started) + 5
+            return (
+                process.status() != psutil.STATUS_ZOMBIE
+                and process.name().startswith("postgres")
+                and process.create_time() <= int(started) + 5
+            )
         except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return False
 
@@ -184,6 +190,7 @@ class EmbeddedServer:
         return tuned
 
     def _start(self) -> None:
+        self._wait_for_orphans()
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         self.socket_dir.mkdir(mode=0o700, exist_ok=True)
         self._hand_over(self.socket_dir)
@@ -200,6 +207,14 @@ class EmbeddedServer:
             "-o",
             f"-k '{self.socket_dir}'",
         )
+
+    def _wait_for_orphans(self) -> None:
+        """When a server was killed its sessions end on their own; starting another beside them would ruin the data."""
+        deadline = time.monotonic() + _ORPHAN_SECONDS
+        while any(process.info["cwd"] == str(self.cluster) for process in psutil.process_iter(["cwd"])):
+            if time.monotonic() > deadline:
+                raise ServerError(f"embedded server in {self.data_dir}: sessions of a server that was killed are still running")
+            time.sleep(0.02)
 
     def _hand_over(self, folder: Path) -> None:
         """Gives a folder to the server's user, who must be able to reach it and the server's programs."""

@@ -138,6 +138,8 @@ async def _collect(report: ReplayReport, connection: asyncpg.Connection, table: 
         if len(report.differences) < _SHOWN:
             kept, folded = decode(row["kept"]) or {}, decode(row["folded"]) or {}
             columns = {
-                name: (kept.get(name), folded.get(name)) for name in sorted({*kept, *folded}) if encode(kept.get(name)) != encode(folded.get(name))  # True equals 1 here, but not there
+                name: (kept.get(name), folded.get(name))
+                for name in sorted({*kept, *folded})
+                if encode(kept.get(name)) != encode(folded.get(name))  # True equals 1 here, but not there
             }
             report.differences.append(Difference(table, row["tenant_id"], row["id"], columns))

@@ -156,7 +156,9 @@ def _value(element: Any) -> Any:
         elif kind == "boolean":
             value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
         elif kind == "list":
-            return [_value(item) for part in _elements(element) if etree.QName(part).localname == "values" for item in _elements(part)]
+            return [
+                _value(item) for part in _elements(element) if etree.QName(part).localname == "values" for item in _elements(part)
+            ]
         elif kind == "container":
             return {item.get("key"): _value(item) for item in _elements(element)}
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -20,7 +20,7 @@ class WebhookSettings(BaseSettings):
     secrets: dict[str, SecretStr] = Field(default_factory=dict)
     allow_private: bool = False
     allow_redirects: bool = False
-    timeout: float = Field(20.0, gt=0)
+    timeout: float = 20.0
 
 
 def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None) -> Worker:

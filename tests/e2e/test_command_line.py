@@ -49,7 +49,14 @@ def running(data_dir: str) -> Iterator[list[str]]:
 
 def test_up_reaches_ready_with_a_trace(running: list[str]) -> None:
     said = "\n".join(running)
-    for part in ("signal loan.application", "run loan-application COMPLETED", "tool call", "EFFECT_ATTEMPT_FAILED", "PUBLISHED", "EFFECT_EXECUTED"):
+    for part in (
+        "signal loan.application",
+        "run loan-application COMPLETED",
+        "tool call",
+        "EFFECT_ATTEMPT_FAILED",
+        "PUBLISHED",
+        "EFFECT_EXECUTED",
+    ):
         assert part in said
     assert re.search(r"^ready postgresql://persistence_service@", running[-1])
 

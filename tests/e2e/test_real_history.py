@@ -27,7 +27,9 @@ async def test_the_loan_applications_go_in_whole_and_once(
     assert count("SELECT count(*) FROM runs") == 13_087
     real = "aggregate_type = 'STEP' AND event_data #>> '{attributes,implied}' IS NULL"
     assert count(f"SELECT count(*) FROM orchestration_events WHERE {real}") == 262_200
-    kinds = Counter(dict(admin.execute(f"SELECT event_type, count(*) FROM orchestration_events WHERE {real} GROUP BY 1").fetchall()))
+    kinds = Counter(
+        dict(admin.execute(f"SELECT event_type, count(*) FROM orchestration_events WHERE {real} GROUP BY 1").fetchall())
+    )
     assert kinds["STEP_SCHEDULED"] == 26_318
     assert kinds["STEP_STARTED"] == 71_376
     assert kinds["STEP_COMPLETED"] + kinds["STEP_RECORDED"] == 164_506

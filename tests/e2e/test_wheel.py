@@ -24,7 +24,12 @@ def test_the_wheel_alone_does_the_main_job(tmp_path: Path) -> None:
     subprocess.run([binaries / "pip", "install", "--quiet", "--disable-pip-version-check", wheel], check=True, capture_output=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSISTENCE_", "PYTHON"))}
     done = subprocess.run(
-        [binaries / "persistence", "demo", "--data-dir", tmp_path / "data"], capture_output=True, text=True, cwd=tmp_path, env=kept, check=False
+        [binaries / "persistence", "demo", "--data-dir", tmp_path / "data"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=kept,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "RUN_COMPLETED" in done.stdout

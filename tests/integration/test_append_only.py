@@ -9,7 +9,17 @@ from persistence.models import Tenant
 from persistence.repositories import EventRepository
 from tests.helpers import request_effect, start_run
 
-RUNTIME = ("signals", "runs", "steps", "tool_calls", "effects", "run_checkpoints", "orchestration_events", "outbox_events", "outbox_queue")
+RUNTIME = (
+    "signals",
+    "runs",
+    "steps",
+    "tool_calls",
+    "effects",
+    "run_checkpoints",
+    "orchestration_events",
+    "outbox_events",
+    "outbox_queue",
+)
 CHANGES = ("UPDATE {table} SET updated_at = now()", "DELETE FROM {table}", "TRUNCATE {table}")
 
 

@@ -33,7 +33,9 @@ async def sent(plane: Plane, tenant: Tenant, url: str, post: HttpPost | None = N
 async def test_a_webhook_is_signed_and_carries_its_key(plane: Plane, tenant: Tenant) -> None:
     async with receiver() as (url, received):
         post = HttpPost({"default": "whsec_" + base64.b64encode(b"key").decode()}, allow_private=True)
-        effect = await sent(plane, tenant, url, post, json={"größe": 1}, headers={"X-Mine": "1", "Host": "elsewhere", "webhook-id": "forged"})
+        effect = await sent(
+            plane, tenant, url, post, json={"größe": 1}, headers={"X-Mine": "1", "Host": "elsewhere", "webhook-id": "forged"}
+        )
         [request] = received
         assert effect.status == "EXECUTED"
         assert effect.execution_result == {"status": 200, "answer": "thanks"}
@@ -90,7 +92,9 @@ async def test_private_targets_are_refused(plane: Plane, tenant: Tenant) -> None
         assert "not public" in effect.error_details["message"]
 
 
-@pytest.mark.parametrize("spec", [{"url": "file:///etc/passwd"}, {"url": "https://x.example", "colour": 1}, {"url": "http://", "json": 1}])
+@pytest.mark.parametrize(
+    "spec", [{"url": "file:///etc/passwd"}, {"url": "https://x.example", "colour": 1}, {"url": "http://", "json": 1}]
+)
 async def test_a_spec_that_makes_no_request_is_a_dead_letter(plane: Plane, tenant: Tenant, spec: dict[str, Any]) -> None:
     effect = await sent(plane, tenant, **spec)
     assert effect.status == "DEAD_LETTER", effect.error_details

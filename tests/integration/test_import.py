@@ -22,12 +22,19 @@ async def imported(plane: Plane, tenant: Tenant, path: Path, on_error: str = "st
 
 async def test_a_case_becomes_a_signal_a_run_and_steps(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
     person = '<string key="org:resource" value="112"/>'
-    log = written(tmp_path / "log.xes", trace("173688", event("A"), event("W", "START", 1, person), event("W", "COMPLETE", 2, person)))
+    log = written(
+        tmp_path / "log.xes", trace("173688", event("A"), event("W", "START", 1, person), event("W", "COMPLETE", 2, person))
+    )
     report = await imported(plane, tenant, log.path)
     assert (report.items, report.added, report.log_events, report.events) == (1, 1, 3, 7)
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         [signal], [run] = (await tx.signals.list()).items, (await tx.runs.list()).items
-        assert (signal.source_channel, signal.source_id, signal.status, signal.payload) == ("xes:loans", "173688", "PROCESSED", {"amount": 7})
+        assert (signal.source_channel, signal.source_id, signal.status, signal.payload) == (
+            "xes:loans",
+            "173688",
+            "PROCESSED",
+            {"amount": 7},
+        )
         assert (run.signal_id, run.run_type, run.status) == (signal.id, "loans", "COMPLETED")
         assert run.started_at is not None
         assert run.started_at.isoformat() == "2026-01-04T10:00:00+00:00"
@@ -82,9 +89,21 @@ async def test_a_broken_case_stops_the_import_and_keeps_what_was_before(plane: P
 
 
 async def test_lines_are_received_once_and_broken_ones_named(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
-    good = [json.dumps({"source_channel": "web", "source_id": str(n), "signal_type": "order", "payload": {"n": n}}) for n in range(3)]
+    good = [
+        json.dumps({"source_channel": "web", "source_id": str(n), "signal_type": "order", "payload": {"n": n}}) for n in range(3)
+    ]
     path = tmp_path / "signals.jsonl"
-    path.write_text("\n".join([good[0], "{", good[1], json.dumps({"source_channel": "web", "source_id": "9", "signal_type": "o", "payload": "\x00"}), good[2]]))
+    path.write_text(
+        "\n".join(
+            [
+                good[0],
+                "{",
+                good[1],
+                json.dumps({"source_channel": "web", "source_id": "9", "signal_type": "o", "payload": "\x00"}),
+                good[2],
+            ]
+        )
+    )
     report = await imported(plane, tenant, path, "skip")
     assert report.added == 3
     assert [problem.partition("signals.jsonl: ")[2].partition(":")[0] for problem in report.problems] == ["line 2", "line 4"]

@@ -78,7 +78,9 @@ def test_an_administrator_needs_no_superuser(empty_database: str) -> None:
         connection.execute("CREATE ROLE nobody_special LOGIN")
         connection.execute("GRANT CREATE ON DATABASE emptiness TO cloud_admin")
         for role in ("owner", "system", "app", "worker", "operator", "auditor"):
-            connection.execute(f"GRANT persistence_{role} TO cloud_admin WITH ADMIN OPTION, INHERIT FALSE")  # as one who made them has
+            connection.execute(
+                f"GRANT persistence_{role} TO cloud_admin WITH ADMIN OPTION, INHERIT FALSE"
+            )  # as one who made them has
     try:
         with pytest.raises(PermissionDenied, match="may not migrate"):
             Migrator(empty_database.replace("postgres@", "nobody_special@")).up()

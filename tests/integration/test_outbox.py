@@ -135,9 +135,17 @@ async def test_attempts_that_killed_their_worker_count(plane: Plane, tenant: Ten
 
 @pytest.mark.parametrize(
     ("error", "named"),
-    [(TimeoutError(), "TimeoutError"), (asyncio.CancelledError(), "CancelledError"), (SystemExit(3), "SystemExit"), (KeyboardInterrupt(), "KeyboardInterrupt"), (ValueError("nul\x00 \ud800"), "ValueError")],
-)  # fmt: skip
-async def test_whatever_a_handler_raises_is_a_failed_attempt(plane: Plane, tenant: Tenant, error: BaseException, named: str) -> None:
+    [
+        (TimeoutError(), "TimeoutError"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (SystemExit(3), "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (ValueError("nul\x00 \ud800"), "ValueError"),
+    ],
+)
+async def test_whatever_a_handler_raises_is_a_failed_attempt(
+    plane: Plane, tenant: Tenant, error: BaseException, named: str
+) -> None:
     effect = await request_effect(plane, tenant.tenant_id)
     assert await worker_with(failing(error), backoff=Backoff(1000, 1000)).drain(plane) == 1
     failed = await get_effect(plane, tenant.tenant_id, effect.id)

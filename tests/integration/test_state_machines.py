@@ -104,7 +104,17 @@ async def test_machine_database_and_replay_agree(
             walked.append(life)
         for life in walked:
             stored = await life.repository.get(life.state.id)
-            clock = {"created_at", "updated_at", "started_at", "completed_at", "processed_at", "received_at", "restored_at", "is_new", "step_index"}
+            clock = {
+                "created_at",
+                "updated_at",
+                "started_at",
+                "completed_at",
+                "processed_at",
+                "received_at",
+                "restored_at",
+                "is_new",
+                "step_index",
+            }
             assert stored.model_dump(exclude=clock) == life.state.model_dump(exclude=clock)
     connection = await asyncpg.connect(audit_dsn)
     try:
@@ -115,7 +125,10 @@ async def test_machine_database_and_replay_agree(
 
 
 CASES = [
-    (kind, event, status) for kind, machine in SERVICE_EVENTS.items() for event in machine for status in CANON.aggregates[kind].statuses
+    (kind, event, status)
+    for kind, machine in SERVICE_EVENTS.items()
+    for event in machine
+    for status in CANON.aggregates[kind].statuses
 ]
 
 
@@ -137,7 +150,15 @@ async def test_the_database_allows_exactly_what_the_canon_allows(plane: Plane, t
             async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
                 Life.repository.fget(life)._work = tx  # type: ignore[attr-defined]
                 life.repository._record(
-                    event, subject.id, subject.version + 1, data_for(event), {}, new_id(), subject.correlation_id, subject.last_event_id, None
+                    event,
+                    subject.id,
+                    subject.version + 1,
+                    data_for(event),
+                    {},
+                    new_id(),
+                    subject.correlation_id,
+                    subject.last_event_id,
+                    None,
                 )
         except InvalidTransition:
             assert not allowed, (kind, event, status)

@@ -1,6 +1,6 @@
 """Appending: all or nothing, once for each id, refused by name."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import uuid4
 
 import psycopg
@@ -97,7 +97,13 @@ async def test_a_failed_step_is_retried_and_counted(plane: Plane, tenant: Tenant
         step = tx.steps.retry(step)
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         stored = await tx.steps.get(step.id)
-        assert (stored.status, stored.retry_count, stored.error_details, stored.completed_at, stored.version) == ("RUNNING", 2, None, None, 5)
+        assert (stored.status, stored.retry_count, stored.error_details, stored.completed_at, stored.version) == (
+            "RUNNING",
+            2,
+            None,
+            None,
+            5,
+        )
 
 
 async def test_a_batch_appended_twice_is_answered_as_done(plane: Plane, tenant: Tenant) -> None:
@@ -256,7 +262,9 @@ async def test_a_stale_object_is_a_conflict_here_and_there(plane: Plane, tenant:
             tx.runs.complete(run)
 
 
-async def test_an_effect_can_be_cancelled_until_it_is_being_delivered(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+async def test_an_effect_can_be_cancelled_until_it_is_being_delivered(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
     early, late = await request_effect(plane, tenant.tenant_id, "early"), await request_effect(plane, tenant.tenant_id, "late")
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         tx.effects.cancel(early, "changed my mind")

@@ -15,7 +15,9 @@ JSON = st.recursive(
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00")),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00")), inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00")), inner)
+    ),
 )
 
 
@@ -54,4 +56,7 @@ def test_bottomless_nesting_is_refused() -> None:
 
 def test_ids_and_times_become_text() -> None:
     item = uuid4()
-    assert decode(encode({"id": item, "at": datetime(2026, 1, 4, tzinfo=UTC)})) == {"id": str(item), "at": "2026-01-04T00:00:00+00:00"}
+    assert decode(encode({"id": item, "at": datetime(2026, 1, 4, tzinfo=UTC)})) == {
+        "id": str(item),
+        "at": "2026-01-04T00:00:00+00:00",
+    }

@@ -45,7 +45,9 @@ def test_stable_ids_are_uuid7_in_the_order_of_time() -> None:
 
 
 def test_attributes_keep_their_types(tmp_path: Path) -> None:
-    extra = '<boolean key="b" value="true"/><float key="f" value="0.5"/><list key="l"><values><int key="i" value="1"/></values></list>'
+    extra = (
+        '<boolean key="b" value="true"/><float key="f" value="0.5"/><list key="l"><values><int key="i" value="1"/></values></list>'
+    )
     [read] = list(written(tmp_path / "log.xes", trace("1", event("A", extra=extra))).traces())
     assert isinstance(read, XesTrace)
     assert read.attributes == {"amount": 7}
@@ -68,7 +70,11 @@ def test_a_completion_without_a_start_implies_one(tmp_path: Path) -> None:
 
 def test_other_transitions_follow_the_life_cycle_or_are_kept_as_they_are(tmp_path: Path) -> None:
     seen = life(
-        event("W", "start"), event("W", "suspend", 1), event("W", "resume", 2), event("W", "pi_abort", 3), event("W", "reassign", 4),
+        event("W", "start"),
+        event("W", "suspend", 1),
+        event("W", "resume", 2),
+        event("W", "pi_abort", 3),
+        event("W", "reassign", 4),
         tmp_path=tmp_path,
     )
     assert [kind for kind, _ in seen] == ["STEP_STARTED", "STEP_SUSPENDED", "STEP_RESUMED", "STEP_CANCELLED", "STEP_RECORDED"]

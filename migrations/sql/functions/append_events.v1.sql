@@ -7,7 +7,8 @@
 -- Errors: PE001 conflict, PE002 invalid transition, PE003 not found, PE004 idempotency mismatch, PE005 tenant denied, PE006 too large,
 --   PE007 unknown event type, PE008 invalid event, PE009 signal received already, PE010 effect being delivered.
 --
--- Plans are generic: planning each statement anew would cost more than half of a small batch.
+-- Plans are generic: planning each statement anew would cost more than half of a small batch. They go by index and nested loop, and are
+-- made anew while the log is young (learn_sizes).
 CREATE FUNCTION persistence.append_events(
   tenant_id uuid,
   user_id uuid,
@@ -19,6 +20,9 @@ CREATE FUNCTION persistence.append_events(
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -81,6 +85,14 @@ BEGIN
     deltas := fold_events(batch, attachments);
     IF look.has_effects THEN
       PERFORM queue_effects(deltas);
+    END IF;
+    IF batch[1].sequence_number <= 100000 AND (  -- a young log
+      100 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
+      OR 1000 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
+      OR 10000 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
+      OR 100000 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
+    ) THEN
+      PERFORM learn_sizes();
     END IF;
     RETURN QUERY
       SELECT e.id, e.sequence_number, e.aggregate_id, true FROM unnest(batch) AS e;

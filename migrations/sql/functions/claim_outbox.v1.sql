@@ -11,6 +11,9 @@ RETURNS TABLE (
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -63,7 +66,13 @@ BEGIN
         SELECT
           o.tenant_id, o.id, o.event_type, l.attempts, o.idempotency_key, o.payload, o.correlation_id, o.last_event_id, o.created_at
         FROM unnest(leased_tenants, leased_ids, leased_attempts) AS l (tenant_id, id, attempts)
-        JOIN outbox_events AS o ON o.tenant_id = l.tenant_id AND o.id = l.id;
+        CROSS JOIN LATERAL (
+          SELECT o.*
+          FROM outbox_events AS o
+          WHERE o.tenant_id = l.tenant_id
+            AND o.id = l.id
+          LIMIT 1
+        ) AS o;
       wanted := wanted - cardinality(leased_ids);
       EXIT WHEN cardinality(due) = 1;
       -- a second round for those whose share was too small

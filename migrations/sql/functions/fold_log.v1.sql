@@ -3,6 +3,8 @@
 CREATE FUNCTION persistence.fold_log(tenant_id uuid DEFAULT NULL, batch_size integer DEFAULT 2000) RETURNS bigint
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE

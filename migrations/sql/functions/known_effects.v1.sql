@@ -1,5 +1,7 @@
 -- Of the effects requested in a batch, those whose idempotency key is known already under another id: the same request is answered with the
 -- effect that is there, a different one under the same key is refused.
+--
+-- LATERAL with LIMIT asks the index once a row, also by a plan that was made while the tables were empty.
 CREATE FUNCTION persistence.known_effects(tenant_id uuid, events jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 AS $$
@@ -8,7 +10,7 @@ DECLARE
   known jsonb;
   mismatch jsonb;
 BEGIN
-  WITH requested AS (
+  WITH requested AS MATERIALIZED (
     SELECT
       r.event ->> 'id' AS event_id,
       (r.event ->> 'aggregate_id')::uuid AS effect_id,
@@ -35,9 +37,21 @@ BEGIN
       -> 0
   INTO known, mismatch
   FROM earlier AS r
-  LEFT JOIN outbox_events AS o ON o.tenant_id = known_effects.tenant_id AND o.idempotency_key = r.idempotency_key
-  LEFT JOIN orchestration_events AS e
-    ON e.tenant_id = known_effects.tenant_id AND e.aggregate_id = o.id AND e.aggregate_version = 1
+  LEFT JOIN LATERAL (
+    SELECT o.id, o.event_type, o.payload
+    FROM outbox_events AS o
+    WHERE o.tenant_id = known_effects.tenant_id
+      AND o.idempotency_key = r.idempotency_key
+    LIMIT 1
+  ) AS o ON true
+  LEFT JOIN LATERAL (
+    SELECT e.sequence_number
+    FROM orchestration_events AS e
+    WHERE e.tenant_id = known_effects.tenant_id
+      AND e.aggregate_id = o.id
+      AND e.aggregate_version = 1
+    LIMIT 1
+  ) AS e ON true
   WHERE r.effect_id <> coalesce(o.id, r.first_id);
 
   IF mismatch IS NOT NULL THEN

@@ -8,7 +8,13 @@ BEGIN
   INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at)
   SELECT o.tenant_id, o.id, o.event_type, greatest(coalesce(o.next_retry_at, now()), now())
   FROM unnest(deltas) AS d
-  JOIN outbox_events AS o ON o.tenant_id = d.tenant_id AND o.id = d.id
+  CROSS JOIN LATERAL (
+    SELECT o.tenant_id, o.id, o.event_type, o.next_retry_at
+    FROM outbox_events AS o
+    WHERE o.tenant_id = d.tenant_id
+      AND o.id = d.id
+    LIMIT 1
+  ) AS o
   WHERE d.aggregate_type = 'EFFECT'
     AND d.status = 'PENDING';
 

@@ -18,6 +18,9 @@ CREATE FUNCTION persistence.receive_signals(
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -11,6 +11,9 @@ CREATE FUNCTION persistence.settle_outbox(
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
   batch orchestration_events[];
@@ -68,7 +71,13 @@ BEGIN
       'outbox',
       clock_timestamp()
     FROM settled AS s
-    JOIN effects AS e ON e.tenant_id = s.tenant_id AND e.id = s.id
+    CROSS JOIN LATERAL (
+      SELECT e.version, e.correlation_id, e.last_event_id
+      FROM effects AS e
+      WHERE e.tenant_id = s.tenant_id
+        AND e.id = s.id
+      LIMIT 1
+    ) AS e
     RETURNING log.*
   )
   SELECT array_agg(i::orchestration_events) INTO batch FROM inserted AS i;
