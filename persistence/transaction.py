@@ -187,6 +187,7 @@ class Transaction:
         await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
 
     async def _append(self, connection: Any, batch: str) -> None:
+        # The buffer has held the batch to its limit as text; as jsonb it may take up to twice that.
         limits = (self.settings.max_event_bytes, self.settings.max_batch_events, self.settings.max_batch_bytes * 2)
         rows = await connection.fetch(_APPEND, self.context.tenant_id, self.context.user_id, batch, *limits)
         self.results.extend(AppendResult.model_construct(**row) for row in rows)

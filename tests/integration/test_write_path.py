@@ -106,6 +106,17 @@ async def test_a_failed_step_is_retried_and_counted(plane: Plane, tenant: Tenant
         )
 
 
+async def test_sequence_numbers_follow_the_order_of_the_batch(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        for _ in range(50):
+            step = tx.steps.schedule(tx.runs.start(run_type="test"), step_type="work")
+            tx.steps.complete(tx.steps.start(step))
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        events = sorted((await tx.events.list(limit=1000)).items, key=lambda event: event.sequence_number)
+        assert [e.id for e in events] == [e.id for e in sorted(events, key=lambda event: event.id)]
+        assert [e.event_type for e in events[:4]] == ["RUN_STARTED", "STEP_SCHEDULED", "STEP_STARTED", "STEP_COMPLETED"]
+
+
 async def test_a_batch_appended_twice_is_answered_as_done(plane: Plane, tenant: Tenant) -> None:
     events = [run_started(), run_started()]
     assert await append(plane, tenant, *events) == [True, True]

@@ -66,9 +66,14 @@ BEGIN
       ut.tenant_id, e.id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_data,
       e.correlation_id, e.causation_id, e.actor, e.source, coalesce(e.occurred_at, now())
     FROM user_tenants AS ut
-    CROSS JOIN jsonb_to_recordset(events) AS e (
-      id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
-      event_data jsonb, correlation_id uuid, causation_id uuid, actor text, source text, occurred_at timestamptz
+    CROSS JOIN ROWS FROM (
+      jsonb_to_recordset(events) AS (
+        id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
+        event_data jsonb, correlation_id uuid, causation_id uuid, actor text, source text, occurred_at timestamptz
+      )
+    ) WITH ORDINALITY AS e (
+      id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version,
+      event_data, correlation_id, causation_id, actor, source, occurred_at, "position"
     )
     JOIN canon.event_types AS t USING (event_type, event_version, aggregate_type)
     WHERE ut.tenant_id = append_events.tenant_id
@@ -76,6 +81,7 @@ BEGIN
       AND t.writer = 'service'
       AND pg_column_size(e.event_data) <= max_event_bytes
       AND e.event_data ?& CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END
+    ORDER BY e.position  -- sequence numbers follow the order of the batch, whatever the plan
     ON CONFLICT DO NOTHING
     RETURNING log.*
   )

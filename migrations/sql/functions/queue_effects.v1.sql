@@ -5,6 +5,14 @@ AS $$
 DECLARE
   leased_id uuid;
 BEGIN
+  IF (
+    SELECT c.relpages * 10 < pg_relation_size(c.oid) / current_setting('block_size')::integer AND pg_relation_size(c.oid) > 65536
+    FROM pg_class AS c
+    WHERE c.oid = 'outbox_events'::regclass
+  ) THEN
+    PERFORM learn_sizes();  -- ten times as large as the planner knows
+  END IF;
+
   INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at)
   SELECT o.tenant_id, o.id, o.event_type, greatest(coalesce(o.next_retry_at, now()), now())
   FROM unnest(deltas) AS d
