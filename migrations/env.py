@@ -2,9 +2,8 @@
 
 from alembic import context
 
-from persistence.database.migrator import bootstrap, prepare_session
+from persistence.database.migrator import bootstrap, bootstrap_statements, prepare_session
 from persistence.database.tables import METADATA
-from persistence.resources import resource
 
 options = {
     "target_metadata": METADATA,
@@ -15,10 +14,8 @@ options = {
 
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"}, **options)
-    for name in ("roles", "schemas"):
-        context.execute(
-            (resource("migrations") / "sql" / "bootstrap" / f"{name}.sql").read_text(encoding="utf-8").replace(":", "\\:")
-        )
+    for statement in bootstrap_statements():
+        context.execute(statement)
     context.execute("SET ROLE persistence_owner")
     context.execute("SET search_path = persistence, pg_temp")
     with context.begin_transaction():

@@ -6,7 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.context import Context
-from persistence.database.retry import retried
+from persistence.database.retry import fetched
 from persistence.settings import Settings
 
 # Puts dead letters back into the queue; returns the ids that moved.
@@ -37,11 +37,6 @@ class DeadLetters:
 
     async def _move(self, statement: str, ids: Sequence[UUID], reason: str | None) -> set[UUID]:
         context = self._context
-
-        async def once() -> set[UUID]:
-            async with self._pool.acquire() as connection:
-                return set(
-                    await connection.fetchval(statement, context.tenant_id, context.user_id, list(ids), context.actor, reason)
-                )
-
-        return await retried(once, self._settings)
+        arguments = (context.tenant_id, context.user_id, list(ids), context.actor, reason)
+        rows = await fetched(self._pool, self._settings, statement, *arguments)
+        return set(rows[0][0])

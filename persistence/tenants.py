@@ -1,17 +1,17 @@
 """Making tenants and letting users work for them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from persistence.database.retry import retried
+from persistence.database.retry import fetched
 from persistence.models import Tenant, new_id
 from persistence.settings import Settings
 
-# Makes a tenant with its first user; false when it was there.
-_CREATE = "SELECT persistence.create_tenant($1, $2, $3, $4)"
+# Makes a tenant with its first user.
+_CREATE = "SELECT tenant_id, name, actor, created_at, updated_at FROM persistence.create_tenant($1, $2, $3, $4)"
 
 # Lets a user work for a tenant; false when the user could already.
 _ADD_USER = "SELECT persistence.add_tenant_user($1, $2, $3)"
@@ -32,10 +32,8 @@ class TenantAdministration:
 
         Raises IdempotencyMismatch when the name is taken.
         """
-        tenant_id = tenant_id or new_id()
-        await self._call(_CREATE, tenant_id, name, user_id or self._settings.user_id, actor)
-        rows = await self._call(_LIST, None, 1_000_000)
-        return next(Tenant.model_construct(**row) for row in rows if row["tenant_id"] == tenant_id)
+        rows = await self._call(_CREATE, tenant_id or new_id(), name, user_id or self._settings.user_id, actor)
+        return Tenant.model_construct(**rows[0])
 
     async def add_user(self, tenant_id: UUID, user_id: UUID, *, actor: str) -> bool:
         """Lets a user work for a tenant. False when the user could already. Raises NotFound."""
@@ -47,10 +45,4 @@ class TenantAdministration:
         return [Tenant.model_construct(**row) for row in await self._call(_LIST, after, limit)]
 
     async def _call(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
-        async def once() -> Sequence[asyncpg.Record]:
-            async with self._pool.acquire() as connection:
-                rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
-                return rows
-
-        work: Callable[[], Awaitable[Sequence[asyncpg.Record]]] = once
-        return await retried(work, self._settings)
+        return await fetched(self._pool, self._settings, statement, *arguments)

@@ -10,6 +10,7 @@ import asyncpg
 
 from persistence.context import Context
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
+from persistence.database.pool import time_limits
 from persistence.database.retry import retried
 from persistence.errors import PersistenceError
 from persistence.models import AppendResult, NewEvent
@@ -183,7 +184,7 @@ class Transaction:
         self.results.clear()
         await self._connection.execute("BEGIN")
         if self.settings.transaction_pooler:
-            await self._connection.execute(_LIMITS, *_limits(self.settings))
+            await self._connection.execute(_LIMITS, *time_limits(self.settings).values())
         await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
 
     async def _append(self, connection: Any, batch: str) -> None:
@@ -233,9 +234,3 @@ class BoundTransaction(Transaction):
 
     async def _abandon(self) -> None:
         self._connection = None
-
-
-def _limits(settings: Settings) -> tuple[str, str, str]:
-    seconds = (settings.statement_timeout, settings.lock_timeout, settings.idle_in_transaction_timeout)
-    statement, lock, idle = (f"{max(1, round(value * 1000))}ms" for value in seconds)
-    return statement, lock, idle

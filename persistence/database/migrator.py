@@ -11,13 +11,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, TextClause, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from persistence.database.pool import check_version
+from persistence.database.quoting import verbatim
 from persistence.errors import PermissionDenied, ServerError
 from persistence.resources import resource
 
-MINIMUM_SERVER = 16
 _LOCK = "hashtextextended('persistence.migrate', 0)"
 _LOCK_TIMEOUT = "10s"
 
@@ -82,10 +83,11 @@ class Migrator:
             connection = psycopg.connect(self._dsn, connect_timeout=10)
         except psycopg.Error as error:
             raise ServerError(f"cannot reach the server: {_first_line(error)}", hint="check PERSISTENCE_ADMIN_DSN") from error
-        if connection.info.server_version < MINIMUM_SERVER * 10_000:
-            found = connection.info.server_version // 10_000
+        try:
+            check_version(connection.info.server_version // 10_000)
+        except ServerError:
             connection.close()
-            raise ServerError(f"PostgreSQL {found} is too old", hint=f"version {MINIMUM_SERVER} or later is needed")
+            raise
         return connection
 
 
@@ -117,10 +119,15 @@ def bootstrap(connection: Connection) -> None:
     """Makes roles and schemas where they are missing, and takes the lock that lets one migrator at a time go on."""
     connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
     connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
-    for name in ("roles", "schemas"):
-        sql = (resource("migrations") / "sql" / "bootstrap" / f"{name}.sql").read_text(encoding="utf-8")
-        connection.execute(text(sql.replace(":", "\\:")))
+    for statement in bootstrap_statements():
+        connection.execute(statement)
     connection.commit()
+
+
+def bootstrap_statements() -> list[TextClause]:
+    """What makes the roles and schemas, each of which may be there already."""
+    folder = resource("migrations") / "sql" / "bootstrap"
+    return [verbatim((folder / f"{name}.sql").read_text(encoding="utf-8")) for name in ("roles", "schemas")]
 
 
 def prepare_session(connection: Connection) -> None:

@@ -21,7 +21,7 @@ async def open_pool(dsn: str, settings: Settings) -> asyncpg.Pool:
     Raises ServerError when the server is unreachable or too old.
     """
     try:
-        return await asyncpg.create_pool(dsn, min_size=settings.pool_min, max_size=max(settings.pool_max, 1), **_options(settings))
+        return await asyncpg.create_pool(dsn, min_size=settings.pool_min, max_size=settings.pool_max, **_options(settings))
     except Exception as error:
         raise _unreachable(error) from error
 
@@ -36,12 +36,16 @@ async def connect(dsn: str, settings: Settings) -> asyncpg.Connection:
         raise _unreachable(error) from error
 
 
+def check_version(major: int) -> None:
+    """Raises ServerError when PostgreSQL of this major version is too old."""
+    if major < MINIMUM_SERVER:
+        raise ServerError(f"PostgreSQL {major} is too old", hint=f"version {MINIMUM_SERVER} or later is needed")
+
+
 async def check_server(pool: asyncpg.Pool, expected_schema: str) -> None:
     """Raises ServerError unless the server is new enough and migrated to ``expected_schema``."""
     async with pool.acquire() as connection:
-        version = connection.get_server_version()
-        if version.major < MINIMUM_SERVER:
-            raise ServerError(f"PostgreSQL {version.major} is too old", hint=f"version {MINIMUM_SERVER} or later is needed")
+        check_version(connection.get_server_version().major)
         try:
             found = await connection.fetchval(_SCHEMA_VERSION)
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
@@ -63,23 +67,21 @@ def _options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {"timeout": settings.connect_timeout, "command_timeout": None, "reset": _keep_session}
     if settings.transaction_pooler:
         return options | {"statement_cache_size": 0}
-    return options | {
-        "server_settings": {
-            "application_name": APPLICATION,
-            "search_path": "persistence",
-            "statement_timeout": _milliseconds(settings.statement_timeout),
-            "lock_timeout": _milliseconds(settings.lock_timeout),
-            "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout),
-        }
+    return options | {"server_settings": {"application_name": APPLICATION, "search_path": "persistence", **time_limits(settings)}}
+
+
+def time_limits(settings: Settings) -> dict[str, str]:
+    """The server's settings for the limits, in milliseconds."""
+    seconds = {
+        "statement_timeout": settings.statement_timeout,
+        "lock_timeout": settings.lock_timeout,
+        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
     }
+    return {name: str(max(1, round(value * 1000))) for name, value in seconds.items()}
 
 
 async def _keep_session(_: asyncpg.Connection) -> None:
     """Nothing to reset: all that is set is set for one transaction. Saves a round trip each time a connection is given back."""
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(max(1, round(seconds * 1000)))
 
 
 def _unreachable(error: Exception) -> Exception:

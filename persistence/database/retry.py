@@ -1,8 +1,9 @@
 """Trying again what failed for a passing reason."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
+import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
@@ -29,3 +30,14 @@ async def retried(work: Callable[[], Awaitable[T]], settings: Settings) -> T:
         return await attempts(work)
     except DATABASE_ERRORS as error:
         raise translated(error) from error
+
+
+async def fetched(pool: asyncpg.Pool, settings: Settings, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+    """The rows of one statement, on a connection of the pool, retried. For statements that may be repeated."""
+
+    async def once() -> Sequence[asyncpg.Record]:
+        async with pool.acquire() as connection:
+            rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
+            return rows
+
+    return await retried(once, settings)

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alembic import op
-from sqlalchemy import text
 
 from persistence.canon import CANON, Canon
-from persistence.database.quoting import naming
+from persistence.database.quoting import naming, verbatim
 from persistence.encoding import encode
 from persistence.resources import resource
 
@@ -19,8 +18,8 @@ SQL = resource("migrations") / "sql"
 
 
 def execute(sql: str) -> None:
-    """Runs SQL as it stands, online or into an offline script: a colon is a colon."""
-    op.execute(text(sql.replace("\\", "\\\\").replace(":", "\\:")))
+    """Runs SQL as it stands, online or into an offline script."""
+    op.execute(verbatim(sql))
 
 
 def apply(path: str, **names: str) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.database.retry import retried
+from persistence.database.retry import fetched
 from persistence.models import new_id
 from persistence.outbox.delivery import Delivery
 from persistence.settings import Settings
@@ -85,11 +85,8 @@ class OutboxQueue:
         return await self._call(_RELEASE, *_names(deliveries))
 
     async def _call(self, statement: str, *arguments: Any) -> set[UUID]:
-        async def once() -> set[UUID]:
-            async with self._pool.acquire() as connection:
-                return set(await connection.fetchval(statement, *arguments))
-
-        return await retried(once, self._settings)
+        rows = await fetched(self._pool, self._settings, statement, *arguments)
+        return set(rows[0][0])
 
 
 def _names(deliveries: Sequence[Delivery]) -> tuple[list[UUID], list[UUID], list[UUID]]:

@@ -27,6 +27,7 @@ _log = structlog.get_logger(__name__)
 _SETTLE_BATCH = 500
 _LOOKAHEAD_SECONDS = 0.25
 _MAX_LOOKAHEAD = 50
+_IDLE_PAUSE = 0.05
 
 
 class Worker:
@@ -134,12 +135,7 @@ class Shift:
                     return
                 if found and self._limits():
                     continue
-                if until_idle:
-                    pause = 0.05 if self._held else 0.0
-                elif self._is_full():
-                    pause = self._worker.poll_interval
-                else:
-                    pause = self._worker.poll_interval * random.uniform(0.5, 1.5)
+                pause = _IDLE_PAUSE if until_idle else self._worker.poll_interval * random.uniform(0.5, 1.5)
                 waking = asyncio.create_task(self._wake.wait())
                 await asyncio.wait({waking, stopping}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
@@ -166,10 +162,7 @@ class Shift:
 
     def _limits(self) -> dict[str, int]:
         """How many more of each type this process wants: what it can work off in a moment, in bites that are worth a claim."""
-        return {effect_type: desk.wanted for effect_type, desk in self._desks.items() if desk.wanted}
-
-    def _is_full(self) -> bool:
-        return not self._limits()
+        return {effect_type: wanted for effect_type, desk in self._desks.items() if (wanted := desk.wanted)}
 
     def _start_waiting(self, desk: "_Desk") -> None:
         while desk.waiting and desk.busy < desk.handler.concurrency:

@@ -1,5 +1,5 @@
--- Makes a tenant with its first user. The same id and name again is no error; a name taken by another tenant is.
-CREATE FUNCTION persistence.create_tenant(tenant_id uuid, name text, user_id uuid, actor text) RETURNS boolean
+-- Makes a tenant with its first user, and returns it. The same id and name again is no error; a name taken by another tenant is.
+CREATE FUNCTION persistence.create_tenant(tenant_id uuid, name text, user_id uuid, actor text) RETURNS persistence.tenants
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
@@ -27,6 +27,7 @@ BEGIN
   INSERT INTO user_tenants (tenant_id, user_id, actor)
   VALUES (create_tenant.tenant_id, create_tenant.user_id, create_tenant.actor)
   ON CONFLICT DO NOTHING;
-  RETURN existing.tenant_id IS NULL;
+  SELECT t.* INTO existing FROM tenants AS t WHERE t.tenant_id = create_tenant.tenant_id;
+  RETURN existing;
 END
 $$;
