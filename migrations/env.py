@@ -8,7 +8,7 @@ from persistence.database.tables import METADATA
 options = {
     "target_metadata": METADATA,
     "version_table": "schema_version",
-    "version_table_schema": "persistence",
+    "version_table_schema": "canon",
     "transaction_per_migration": True,
 }
 

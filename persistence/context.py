@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from persistence.canon import ACTOR_PATTERN
+from persistence.canon import CANON
 
 
 class Context(BaseModel):
@@ -31,7 +31,7 @@ class Context(BaseModel):
     @field_validator("actor")
     @classmethod
     def _check_actor(cls, actor: str) -> str:
-        if not re.match(ACTOR_PATTERN, actor) or len(actor) > 100:
+        if not re.match(CANON.rules.actor_pattern, actor) or len(actor) > 100:
             raise ValueError("must be agent:…, user:…, system:… or external:…, at most 100 characters")
         return actor
 

@@ -11,6 +11,8 @@ from persistence.outbox import Worker
 from persistence.outbox.registry import HandlerFunction
 
 ACTOR = "agent:tester"
+TENANT_EVENTS = 2
+"""What making a tenant leaves in its log: TENANT_CREATED and TENANT_USER_ADDED."""
 
 
 async def start_run(plane: Plane, tenant_id: UUID, **arguments: Any) -> Run:

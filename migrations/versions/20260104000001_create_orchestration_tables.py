@@ -21,6 +21,7 @@ TABLES = (
     "tool_calls",
     "effects",
     "run_checkpoints",
+    "backup_verifications",
     "orchestration_events",
     "outbox_events",
     "outbox_queue",
@@ -33,6 +34,7 @@ SYSTEM_TABLES = (
     "runs",
     "steps",
     "effects",
+    "backup_verifications",
     "orchestration_events",
     "outbox_events",
     "outbox_queue",
@@ -40,6 +42,11 @@ SYSTEM_TABLES = (
 
 FUNCTIONS = (
     "new_id",
+    "system_tenant_id",
+    "event_digest",
+    "stamp_digest",
+    "upcast_data",
+    "upcast_event",
     "jsonb_merge",
     "event_document",
     "enter_tenant",
@@ -59,8 +66,11 @@ FUNCTIONS = (
     "fold_effects",
     "fold_outbox",
     "fold_checkpoints",
+    "fold_backup_verifications",
     "fold_kind",
     "fold_events",
+    "in_sample",
+    "fold_batch",
     "fold_log",
     "queue_effects",
     "learn_sizes",
@@ -83,8 +93,10 @@ SYSTEM_FUNCTIONS = (
     "release_leases",
     "refresh_projections",
     "purge_outbox",
-    "create_tenant",
+    "append_tenant_event",
     "add_tenant_user",
+    "create_tenant",
+    "record_backup_verification",
     "list_tenants",
     "log_epoch",
 )
@@ -108,6 +120,7 @@ def upgrade() -> None:
             apply(f"functions/{function}.v1.sql")
         apply("grants/system_functions.v1.sql")
     apply("triggers/append_only.v1.sql")
+    apply("triggers/stamp_digest.v1.sql")
     apply("triggers/requeue_by_update.v1.sql")
     for table in TABLES:
         if table == "user_tenants":
@@ -121,6 +134,9 @@ def upgrade() -> None:
         apply("views/run_summary.v1.sql")
         apply("grants/run_summary.v1.sql")
         execute("SELECT persistence.log_epoch()")
+        execute(
+            "SELECT persistence.create_tenant(t.id, 'system', t.id, 'system:migration') FROM persistence.system_tenant_id() AS t (id)"
+        )
     apply("views/tenant_run_summary.v1.sql")
     apply("grants/tenant_run_summary.v1.sql")
 

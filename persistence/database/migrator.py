@@ -138,9 +138,7 @@ def prepare_session(connection: Connection) -> None:
 
 
 def _status(connection: Connection) -> SchemaStatus:
-    context = MigrationContext.configure(
-        connection, opts={"version_table": "schema_version", "version_table_schema": "persistence"}
-    )
+    context = MigrationContext.configure(connection, opts={"version_table": "schema_version", "version_table_schema": "canon"})
     current = context.get_current_revision()
     script = ScriptDirectory.from_config(_config(None))
     head = head_revision()

@@ -12,7 +12,7 @@ MINIMUM_SERVER = 16
 APPLICATION = "persistence"
 
 # Which schema version the database has.
-_SCHEMA_VERSION = "SELECT version_num FROM persistence.schema_version"
+_SCHEMA_VERSION = "SELECT version_num FROM canon.schema_version"
 
 
 async def open_pool(dsn: str, settings: Settings) -> asyncpg.Pool:

@@ -40,9 +40,10 @@ def as_system() -> Iterator[None]:
 
 def load_canon(canon: Canon = CANON) -> None:
     """Makes the tables of schema canon say what the files of canon/ say."""
-    for table in ("state_transitions", "event_types", "aggregates"):
+    reference = canon.reference_rows()
+    for table in reversed(reference):
         execute(naming("DELETE FROM canon.{table}", table=table))
-    for table, rows in canon.reference_rows().items():
+    for table, rows in reference.items():
         document = encode(rows).replace("'", "''")
         execute(
             naming("INSERT INTO canon.{table} SELECT * FROM jsonb_populate_recordset(NULL::canon.{table}, '", table=table)

@@ -1,10 +1,11 @@
-"""Replay: folding the whole log again, and comparing what comes out with the runtime tables.
+"""Replay: folding the log again, and comparing what comes out with the runtime tables.
 
 The fold is the database's own, the very functions of the write path: only the tables they find first are others, empty and temporary.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,11 +14,31 @@ from sqlalchemy import Table
 
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming
-from persistence.database.tables import EFFECTS, OUTBOX_EVENTS, RUN_CHECKPOINTS, RUNS, SIGNALS, STEPS, TOOL_CALLS
+from persistence.database.tables import (
+    BACKUP_VERIFICATIONS,
+    EFFECTS,
+    OUTBOX_EVENTS,
+    RUN_CHECKPOINTS,
+    RUNS,
+    SIGNALS,
+    STEPS,
+    TOOL_CALLS,
+)
 from persistence.encoding import decode, encode
 from persistence.errors import PermissionDenied
 
-TABLES: Final[tuple[Table, ...]] = (SIGNALS, RUNS, STEPS, TOOL_CALLS, EFFECTS, OUTBOX_EVENTS, RUN_CHECKPOINTS)
+TABLES: Final[tuple[Table, ...]] = (
+    SIGNALS,
+    RUNS,
+    STEPS,
+    TOOL_CALLS,
+    EFFECTS,
+    OUTBOX_EVENTS,
+    RUN_CHECKPOINTS,
+    BACKUP_VERIFICATIONS,
+)
+"""The tables that the log is folded into, in the order in which one may need the other."""
+
 _SHOWN: Final = 20
 
 # Whether row level security lets this login see everything: a comparison of nothing with nothing would prove nothing.
@@ -29,56 +50,99 @@ WHERE rolname = current_user
 
 _SETTINGS: Final = """
 SET LOCAL search_path = pg_temp, persistence;
+SET LOCAL work_mem = '128MB';
+"""
+
+_NO_TIME_LIMITS: Final = """
 SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
-SET LOCAL work_mem = '128MB';
 """
 
 # An empty table like the one of that name, with its keys and without its foreign keys.
 _EMPTY_COPY: Final = "CREATE TEMPORARY TABLE {table} (LIKE persistence.{table} INCLUDING DEFAULTS INCLUDING INDEXES) ON COMMIT DROP"
 
+_DIFFERENCES: Final = """
+CREATE TEMPORARY TABLE differences (table_name text, tenant_id uuid, id uuid, kept jsonb, folded jsonb, detail text) ON COMMIT DROP
+"""
+
 _ANALYZE: Final = "ANALYZE pg_temp.{table}"
 
 _COUNT: Final = "SELECT count(*) FROM pg_temp.{table}"
 
-_FOLD: Final = "SELECT persistence.fold_log($1)"
+_FOLD: Final = "SELECT persistence.fold_log($1, $2, $3, $4)"
 
 # Rows that differ, or stand on one side only. A checkpoint's state is not in the log: its digest is compared instead. A purged record
 # of a delivered effect is missing by right.
 _COMPARE: Final = """
-SELECT
-  coalesce(kept.tenant_id, folded.tenant_id) AS tenant_id,
-  coalesce(kept.id, folded.id) AS id,
-  (to_jsonb(kept) - 'state')::text AS kept,
-  (to_jsonb(folded) - 'state')::text AS folded
-FROM persistence.{table} AS kept
+INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
+SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept) - 'state', to_jsonb(folded) - 'state'
+FROM (
+  SELECT k.*
+  FROM persistence.{table} AS k
+  WHERE ($1::uuid IS NULL OR k.tenant_id = $1)
+    AND ($3::double precision >= 100 OR persistence.in_sample(k.id, $3))
+    AND (
+      $2::timestamptz IS NULL
+      OR k.updated_at >= $2
+      OR EXISTS (SELECT FROM pg_temp.{table} AS f WHERE f.tenant_id = k.tenant_id AND f.id = k.id)
+    )
+) AS kept
 FULL JOIN pg_temp.{table} AS folded ON folded.tenant_id = kept.tenant_id AND folded.id = kept.id
-WHERE ($1::uuid IS NULL OR coalesce(kept.tenant_id, folded.tenant_id) = $1)
-  AND to_jsonb(kept) - 'state' IS DISTINCT FROM to_jsonb(folded) - 'state'
-  AND NOT (kept.id IS NULL AND $2::boolean AND folded.status = 'PUBLISHED')
+WHERE to_jsonb(kept) - 'state' IS DISTINCT FROM to_jsonb(folded) - 'state'
+  AND NOT (kept.id IS NULL AND $4::boolean AND folded.status = 'PUBLISHED')
 """
 
 _STATES: Final = """
+INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
 SELECT
-  c.tenant_id, c.id,
-  jsonb_build_object('digest of state', encode(sha256(convert_to(c.state::text, 'UTF8')), 'hex'))::text AS kept,
-  jsonb_build_object('digest of state', c.digest)::text AS folded
+  'run_checkpoints', c.tenant_id, c.id,
+  jsonb_build_object('digest of state', encode(sha256(convert_to(c.state::text, 'UTF8')), 'hex')),
+  jsonb_build_object('digest of state', c.digest)
 FROM persistence.run_checkpoints AS c
 WHERE ($1::uuid IS NULL OR c.tenant_id = $1)
+  AND c.updated_at >= coalesce($2::timestamptz, '-infinity')
+  AND persistence.in_sample(c.id, $3)
   AND CASE c.status WHEN 'SAVED' THEN encode(sha256(convert_to(c.state::text, 'UTF8')), 'hex') IS DISTINCT FROM c.digest ELSE c.state IS NOT NULL END
 """
 
 _QUEUE: Final = """
+INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
 SELECT
-  coalesce(o.tenant_id, q.tenant_id) AS tenant_id,
-  coalesce(o.id, q.id) AS id,
-  CASE WHEN q.id IS NOT NULL THEN '{"queued": true}' END AS kept,
-  CASE WHEN o.id IS NOT NULL THEN '{"queued": true}' END AS folded
+  'outbox_queue', coalesce(o.tenant_id, q.tenant_id), coalesce(o.id, q.id),
+  CASE WHEN q.id IS NOT NULL THEN '{"queued": true}'::jsonb END,
+  CASE WHEN o.id IS NOT NULL THEN '{"queued": true}'::jsonb END
 FROM persistence.outbox_queue AS q
 FULL JOIN (SELECT o.* FROM persistence.outbox_events AS o WHERE o.status = 'PENDING') AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
 WHERE ($1::uuid IS NULL OR coalesce(o.tenant_id, q.tenant_id) = $1)
   AND (o.id IS NULL OR q.id IS NULL)
 """
+
+# Which columns differ, in words.
+_EXPLAIN: Final = """
+UPDATE pg_temp.differences AS d
+SET detail = CASE
+  WHEN d.kept IS NULL THEN 'the log has it, the table does not'
+  WHEN d.folded IS NULL THEN 'the table has it, the log does not'
+  ELSE (
+    SELECT string_agg(format('%s: table %s, log %s', k.key, left(k.value::text, 80), left((d.folded -> k.key)::text, 80)), '; ' ORDER BY k.key)
+    FROM jsonb_each(d.kept) AS k
+    WHERE k.value IS DISTINCT FROM d.folded -> k.key
+  )
+END
+"""
+
+_DIFFERENT: Final = "SELECT count(*) FROM pg_temp.differences"
+
+_SHOW: Final = "SELECT table_name, tenant_id, id, kept::text AS kept, folded::text AS folded FROM pg_temp.differences LIMIT $1"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What of the log is folded and compared. since: only aggregates to which something happened from then on; sample: percent of aggregates."""
+
+    tenant_id: UUID | None = None
+    since: datetime | None = None
+    sample: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -113,33 +177,63 @@ async def verify(connection: asyncpg.Connection, tenant_id: UUID | None = None) 
     report = ReplayReport()
     try:
         async with connection.transaction(isolation="repeatable_read"):
-            if not await connection.fetchval(_MAY_AUDIT):
-                raise PermissionDenied("this login does not see all tenants", hint="replay with one that has persistence_auditor")
-            await connection.execute(_SETTINGS)
-            for table in TABLES:
-                await connection.execute(naming(_EMPTY_COPY, table=table.name))
-            report.events = await connection.fetchval(_FOLD, tenant_id)
-            for table in TABLES:
-                await connection.execute(naming(_ANALYZE, table=table.name))
-                report.rows[table.name] = await connection.fetchval(naming(_COUNT, table=table.name))
-                await _collect(
-                    report, connection, table.name, naming(_COMPARE, table=table.name), tenant_id, table is OUTBOX_EVENTS
-                )
-            await _collect(report, connection, "run_checkpoints", _STATES, tenant_id)
-            await _collect(report, connection, "outbox_queue", _QUEUE, tenant_id)
+            await check_auditor(connection)
+            await connection.execute(_NO_TIME_LIMITS)
+            report.events, report.rows = await compare(connection, Scope(tenant_id))
+            report.different = await connection.fetchval(_DIFFERENT)
+            report.differences = [_difference(row) for row in await connection.fetch(_SHOW, _SHOWN)]
     except DATABASE_ERRORS as error:
         raise translated(error) from error
     return report
 
 
-async def _collect(report: ReplayReport, connection: asyncpg.Connection, table: str, statement: str, *arguments: Any) -> None:
-    async for row in connection.cursor(statement, *arguments):
-        report.different += 1
-        if len(report.differences) < _SHOWN:
-            kept, folded = decode(row["kept"]) or {}, decode(row["folded"]) or {}
-            columns = {
-                name: (kept.get(name), folded.get(name))
-                for name in sorted({*kept, *folded})
-                if encode(kept.get(name)) != encode(folded.get(name))  # True equals 1 here, but not there
-            }
-            report.differences.append(Difference(table, row["tenant_id"], row["id"], columns))
+async def check_auditor(connection: asyncpg.Connection) -> None:
+    """Raises PermissionDenied for a login that sees one tenant at a time."""
+    if not await connection.fetchval(_MAY_AUDIT):
+        raise PermissionDenied(
+            "this login does not see all tenants", hint="use one that has persistence_auditor: PERSISTENCE_AUDIT_DSN"
+        )
+
+
+async def fold(connection: asyncpg.Connection, scope: Scope, until: int | None = None) -> int:
+    """Folds the log into temporary tables that shadow the runtime tables until the transaction ends. Returns the number of events.
+
+    until: the last sequence number to be folded.
+    """
+    await connection.execute(_SETTINGS)
+    for table in TABLES:
+        await connection.execute(naming(_EMPTY_COPY, table=table.name))
+    folded: int = await connection.fetchval(_FOLD, scope.tenant_id, scope.since, scope.sample, until)
+    for table in TABLES:
+        await connection.execute(naming(_ANALYZE, table=table.name))
+    return folded
+
+
+async def compare(connection: asyncpg.Connection, scope: Scope) -> tuple[int, dict[str, int]]:
+    """Folds the log, and lists in the temporary table ``differences`` where the runtime tables say something else.
+
+    Returns the number of events, and of the rows that came of them by table.
+    """
+    events = await fold(connection, scope)
+    rows: dict[str, int] = {}
+    await connection.execute(_DIFFERENCES)
+    for table in TABLES:
+        rows[table.name] = await connection.fetchval(naming(_COUNT, table=table.name))
+        is_purged = table is OUTBOX_EVENTS
+        await connection.execute(
+            naming(_COMPARE, table=table.name), scope.tenant_id, scope.since, scope.sample, is_purged, table.name
+        )
+    await connection.execute(_STATES, scope.tenant_id, scope.since, scope.sample)
+    await connection.execute(_QUEUE, scope.tenant_id)
+    await connection.execute(_EXPLAIN)
+    return events, rows
+
+
+def _difference(row: asyncpg.Record) -> Difference:
+    kept, folded = decode(row["kept"]) or {}, decode(row["folded"]) or {}
+    columns = {
+        name: (kept.get(name), folded.get(name))
+        for name in sorted({*kept, *folded})
+        if encode(kept.get(name)) != encode(folded.get(name))  # True equals 1 here, but not there
+    }
+    return Difference(row["table_name"], row["tenant_id"], row["id"], columns)

@@ -58,39 +58,55 @@ class RowReader(Generic[R]):
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidInput(f"limit: {limit} is not between 1 and {MAX_PAGE}", field="limit")
-        key = self.table.c.id
-        query = self._filtered(select(*_columns(self.table)), filters)
-        if after is not None:
-            query = query.where(key < after if newest_first else key > after)
-        query = query.order_by(key.desc() if newest_first else key).limit(limit + 1)
-        rows = await self._fetch(query)
+        rows = await self._fetch(_page(self.table, self._work.context.tenant_id, filters, limit, after, newest_first=newest_first))
         items = [self._read(row) for row in rows[:limit]]
         return Page[R](items=items, next=rows[limit - 1]["id"] if len(rows) > limit else None)
 
     async def count(self, **filters: Any) -> int:
         """How many there are, with the filters of ``list``."""
-        rows = await self._fetch(self._filtered(select(func.count()).select_from(self.table), filters))
+        query = _filtered(select(func.count()).select_from(self.table), self.table, self._work.context.tenant_id, filters)
+        rows = await self._fetch(query)
         return int(rows[0][0])
 
-    def _filtered(self, query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
-        query = query.where(self.table.c.tenant_id == self._work.context.tenant_id)
-        for name, value in filters.items():
-            column = self.table.c.get(name)
-            if column is None or name == "tenant_id":
-                choices = ", ".join(sorted(c.name for c in self.table.c if c.name != "tenant_id" and not _is_json(c)))
-                raise InvalidInput(
-                    f"filter {name!r}: {self.table.name} cannot be filtered by it", hint=f"choose from {choices}", field=name
-                )
-            query = query.where(column.in_(value) if isinstance(value, list | tuple | set | frozenset) else column == value)
-        return query
-
     async def _fetch(self, query: Select[Any]) -> Sequence[asyncpg.Record]:
-        compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+        compiled = _compiled(query)
         values = compiled.construct_params()
         return await self._work.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
 
     def _read(self, row: asyncpg.Record) -> R:
         return read_row(self.model, row.items(), _json_columns(self.table))
+
+
+def page_statement(table: Table, *filters: str) -> str:
+    """The text of the statement that ``list`` sends for these filters, each with one value."""
+    nobody = UUID(int=0)
+    values: dict[str, Any] = {name: bindparam(name) for name in filters}
+    return str(_page(table, nobody, values, MAX_PAGE, nobody, newest_first=False).compile(dialect=_DIALECT))
+
+
+def _page(
+    table: Table, tenant_id: UUID, filters: Mapping[str, Any], limit: int, after: UUID | None, *, newest_first: bool
+) -> Select[Any]:
+    key = table.c.id
+    query = _filtered(select(*_columns(table)), table, tenant_id, filters)
+    if after is not None:
+        query = query.where(key < after if newest_first else key > after)
+    return query.order_by(key.desc() if newest_first else key).limit(limit + 1)
+
+
+def _filtered(query: Select[Any], table: Table, tenant_id: UUID, filters: Mapping[str, Any]) -> Select[Any]:
+    query = query.where(table.c.tenant_id == tenant_id)
+    for name, value in filters.items():
+        column = table.c.get(name)
+        if column is None or name == "tenant_id":
+            choices = ", ".join(sorted(c.name for c in table.c if c.name != "tenant_id" and not _is_json(c)))
+            raise InvalidInput(f"filter {name!r}: {table.name} cannot be filtered by it", hint=f"choose from {choices}", field=name)
+        query = query.where(column.in_(value) if isinstance(value, list | tuple | set | frozenset) else column == value)
+    return query
+
+
+def _compiled(query: Select[Any]) -> Any:
+    return query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
 
 
 def read_row(model: type[R], row: Iterable[tuple[str, Any]], json_columns: frozenset[str]) -> R:

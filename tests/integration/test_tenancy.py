@@ -31,7 +31,7 @@ async def test_another_tenants_row_does_not_exist(plane: Plane, tenant: Tenant, 
     async with plane.transaction(other.tenant_id, actor=ACTOR) as tx:
         assert await tx.runs.find(run.id) is None
         assert await tx.runs.count() == 0
-        assert not (await tx.events.read())[0]
+        assert {event.tenant_id for event in (await tx.events.read())[0]} == {other.tenant_id}
         with pytest.raises(NotFound):
             await tx.runs.get(run.id)
 
@@ -74,7 +74,7 @@ async def test_the_first_wall_holds_without_the_second(
             assert await tx.runs.count() == 0
             assert (await tx.runs.list()).items == []
             assert await tx.runs.find(run.id) is None
-            assert not (await tx.events.read())[0]
+            assert {event.tenant_id for event in (await tx.events.read())[0]} == {other.tenant_id}
 
 
 async def test_the_second_wall_holds_without_the_first(

@@ -4,11 +4,13 @@ from persistence.canon import CANON, NEW
 from persistence.errors import InvalidInput, InvalidTransition, UnknownEventType
 from persistence.models import Checkpoint, Effect, OutboxEntry, Run, Signal, Step, ToolCall
 
+# Written by the operator's functions, and read in other ways than through repositories.
+OPERATED = {"TENANT", "BACKUP_VERIFICATION"}
 MODELS = {model.kind: model for model in (Signal, Run, Step, ToolCall, Effect, OutboxEntry, Checkpoint)}
 
 
 def test_every_aggregate_has_a_machine_and_a_model() -> None:
-    assert set(CANON.aggregates) == set(CANON.transitions) == set(MODELS)
+    assert set(CANON.aggregates) == set(CANON.transitions) == set(MODELS) | OPERATED
 
 
 @pytest.mark.parametrize("aggregate", CANON.aggregates)
@@ -34,6 +36,8 @@ def test_an_outbox_entry_moves_with_its_effect() -> None:
 @pytest.mark.parametrize("name", CANON.event_types)
 def test_event_data_are_folded_into_fields_that_exist(name: str) -> None:
     kind = CANON.event_types[name]
+    if kind.aggregate in OPERATED:
+        return
     fields = set(MODELS[kind.aggregate].model_fields)
     not_folded = {"attributes", "reason"}
     assert set(kind.data_schema["properties"]) - not_folded <= fields

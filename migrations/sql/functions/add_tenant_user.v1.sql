@@ -4,6 +4,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
 BEGIN
+  PERFORM pg_advisory_xact_lock(uuid_hash_extended(add_tenant_user.tenant_id, 0));
   IF NOT EXISTS (SELECT FROM tenants AS t WHERE t.tenant_id = add_tenant_user.tenant_id) THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE003',
@@ -13,6 +14,12 @@ BEGIN
   INSERT INTO user_tenants (tenant_id, user_id, actor)
   VALUES (add_tenant_user.tenant_id, add_tenant_user.user_id, add_tenant_user.actor)
   ON CONFLICT DO NOTHING;
-  RETURN FOUND;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  PERFORM append_tenant_event(
+    add_tenant_user.tenant_id, 'TENANT_USER_ADDED', jsonb_build_object('user_id', add_tenant_user.user_id), add_tenant_user.actor
+  );
+  RETURN true;
 END
 $$;

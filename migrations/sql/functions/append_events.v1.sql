@@ -79,6 +79,7 @@ BEGIN
     WHERE ut.tenant_id = append_events.tenant_id
       AND ut.user_id = append_events.user_id
       AND t.writer = 'service'
+      AND t.is_current
       AND pg_column_size(e.event_data) <= max_event_bytes
       AND e.event_data ?& CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END
     ORDER BY e.position  -- sequence numbers follow the order of the batch, whatever the plan

@@ -21,12 +21,14 @@ BEGIN
       MESSAGE = format('tenant %s is named %L already', existing.tenant_id, existing.name),
       HINT = 'Choose another name, or use the tenant that is there.';
   END IF;
-  INSERT INTO tenants (tenant_id, name, actor)
-  VALUES (create_tenant.tenant_id, create_tenant.name, create_tenant.actor)
-  ON CONFLICT DO NOTHING;
-  INSERT INTO user_tenants (tenant_id, user_id, actor)
-  VALUES (create_tenant.tenant_id, create_tenant.user_id, create_tenant.actor)
-  ON CONFLICT DO NOTHING;
+  IF existing.tenant_id IS NULL THEN
+    PERFORM append_tenant_event(
+      create_tenant.tenant_id, 'TENANT_CREATED', jsonb_build_object('name', create_tenant.name), create_tenant.actor
+    );
+    INSERT INTO tenants (tenant_id, name, actor)
+    VALUES (create_tenant.tenant_id, create_tenant.name, create_tenant.actor);
+  END IF;
+  PERFORM add_tenant_user(create_tenant.tenant_id, create_tenant.user_id, create_tenant.actor);
   SELECT t.* INTO existing FROM tenants AS t WHERE t.tenant_id = create_tenant.tenant_id;
   RETURN existing;
 END

@@ -15,6 +15,7 @@ BEGIN
       e.*,
       i.position,
       t.event_type IS NOT NULL AS is_type_known,
+      t.is_current,
       t.writer,
       CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END AS needed_keys,
       log.id AS logged_id,
@@ -47,6 +48,11 @@ BEGIN
           coalesce(item.aggregate_type, '(none)')
         ),
         HINT = 'canon.event_types lists them.';
+    ELSIF NOT item.is_current THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE007',
+        MESSAGE = format('event %s: version %s of %s is no longer written', item.position, item.event_version, item.event_type),
+        HINT = 'This process is older than the schema. Restart it with the present version of the package.';
     ELSIF item.writer <> 'service' THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE012',

@@ -11,6 +11,8 @@ BEGIN
     WHEN 'EFFECT' THEN RETURN fold_effects(deltas, creations, changes) AND fold_outbox(deltas, creations, changes);
     WHEN 'SIGNAL' THEN RETURN fold_signals(deltas, creations, changes);
     WHEN 'TOOL_CALL' THEN RETURN fold_tool_calls(deltas, creations, changes);
+    WHEN 'TENANT' THEN RETURN true;  -- tenants and memberships are held to their events by a gate
+    WHEN 'BACKUP_VERIFICATION' THEN RETURN fold_backup_verifications(deltas);
     WHEN 'CHECKPOINT' THEN RETURN fold_checkpoints(deltas, creations, changes, attachments);
   END CASE;
 END

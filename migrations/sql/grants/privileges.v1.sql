@@ -12,7 +12,7 @@ GRANT EXECUTE ON FUNCTION
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
-  persistence.effects, persistence.run_checkpoints, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue
+  persistence.effects, persistence.run_checkpoints, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue
   TO persistence_app, persistence_operator, persistence_auditor;
 -- Policies read the membership of whoever asks, so all who are subject to them may read it (their own rows of it).
 GRANT SELECT ON persistence.user_tenants TO persistence_worker;
@@ -34,10 +34,10 @@ GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.effects TO persistence_system;
 GRANT SELECT, INSERT ON persistence.orchestration_events TO persistence_system;
-GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants TO persistence_system;
+GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants, persistence.backup_verifications TO persistence_system;
 GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
-GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system;
+GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
   persistence.due_tenants(text, integer)
   TO persistence_system;
@@ -46,11 +46,14 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
   persistence.batch_deltas(persistence.orchestration_events[]),
   persistence.event_document(jsonb, timestamptz, text, jsonb),
+  persistence.fold_backup_verifications(persistence.aggregate_delta[]),
   persistence.fold_checkpoints(persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_effects(persistence.aggregate_delta[], integer, integer),
   persistence.fold_events(persistence.orchestration_events[], jsonb),
   persistence.fold_kind(text, persistence.aggregate_delta[], integer, integer, jsonb),
-  persistence.fold_log(uuid, integer),
+  persistence.fold_batch(persistence.orchestration_events[]),
+  persistence.fold_log(uuid, timestamptz, double precision, bigint, integer),
+  persistence.in_sample(uuid, double precision),
   persistence.fold_outbox(persistence.aggregate_delta[], integer, integer),
   persistence.fold_runs(persistence.aggregate_delta[], integer, integer),
   persistence.fold_signals(persistence.aggregate_delta[], integer, integer),
@@ -60,7 +63,11 @@ GRANT EXECUTE ON FUNCTION
   persistence.refuse_chain(persistence.orchestration_events[]),
   persistence.refuse_deltas(text, persistence.aggregate_delta[])
   TO persistence_system, persistence_auditor;
+GRANT EXECUTE ON FUNCTION
+  persistence.event_digest(persistence.orchestration_events),
+  persistence.upcast_data(text, smallint, jsonb),
+  persistence.upcast_event(persistence.orchestration_events)
+  TO persistence_system, persistence_app, persistence_operator, persistence_auditor;
+GRANT EXECUTE ON FUNCTION persistence.system_tenant_id(), persistence.new_id()
+  TO persistence_system, persistence_app, persistence_operator, persistence_auditor;
 
--- Every connection checks that the schema is the one it knows.
-GRANT SELECT ON persistence.schema_version
-  TO persistence_app, persistence_worker, persistence_operator, persistence_auditor;

@@ -17,11 +17,14 @@ CREATE TABLE persistence.orchestration_events (
   actor             varchar(100) NOT NULL CHECK (actor ~ '^(agent|user|system|external):.'),
   source            varchar(200) NOT NULL,
   event_data        jsonb NOT NULL,
+  digest            bytea NOT NULL,
   PRIMARY KEY (tenant_id, id),
   CONSTRAINT orchestration_events_aggregate_version_key UNIQUE (tenant_id, aggregate_id, aggregate_version)
 );
 CREATE INDEX orchestration_events_correlation_idx
   ON persistence.orchestration_events (tenant_id, correlation_id, sequence_number);
+-- Gates that look at what is new find it without reading the rest: the log grows in the order of time.
+CREATE INDEX orchestration_events_created_idx ON persistence.orchestration_events USING brin (created_at);
 -- Readers of the log go by (transaction_id, sequence_number).
 CREATE INDEX orchestration_events_log_idx
   ON persistence.orchestration_events (tenant_id, transaction_id, sequence_number);

@@ -18,5 +18,5 @@ SELECT
 FROM persistence.runs AS r
 LEFT JOIN persistence.steps AS s ON s.tenant_id = r.tenant_id AND s.run_id = r.id
 GROUP BY r.tenant_id, r.id
-WITH NO DATA;
+WITH DATA;
 CREATE UNIQUE INDEX run_summary_key ON persistence.run_summary (tenant_id, id);

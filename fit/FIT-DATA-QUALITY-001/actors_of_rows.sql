@@ -1,0 +1,21 @@
+-- title: Every row says who made it
+-- section: 2.3
+-- law: CANON-TRACE-001 §3.1
+-- severity: error
+-- means: The row was written past the functions.
+-- remedy: Restore the row from the log: persistence replay --rebuild with the name of its table.
+SELECT x.source || ' ' || x.id AS object, 'by "' || x.actor || '"' AS detail
+FROM (
+  SELECT 'tenants' AS source, t.tenant_id AS id, t.actor, t.updated_at FROM persistence.tenants AS t
+  UNION ALL SELECT 'user_tenants', t.user_id, t.actor, t.updated_at FROM persistence.user_tenants AS t
+  UNION ALL SELECT 'signals', t.id, t.actor, t.updated_at FROM persistence.signals AS t
+  UNION ALL SELECT 'runs', t.id, t.actor, t.updated_at FROM persistence.runs AS t
+  UNION ALL SELECT 'steps', t.id, t.actor, t.updated_at FROM persistence.steps AS t
+  UNION ALL SELECT 'tool_calls', t.id, t.actor, t.updated_at FROM persistence.tool_calls AS t
+  UNION ALL SELECT 'effects', t.id, t.actor, t.updated_at FROM persistence.effects AS t
+  UNION ALL SELECT 'run_checkpoints', t.id, t.actor, t.updated_at FROM persistence.run_checkpoints AS t
+  UNION ALL SELECT 'outbox_events', t.id, t.actor, t.updated_at FROM persistence.outbox_events AS t
+  UNION ALL SELECT 'backup_verifications', t.id, t.actor, t.updated_at FROM persistence.backup_verifications AS t
+) AS x
+WHERE x.updated_at >= :'since'
+  AND x.actor !~ (SELECT r.value #>> '{}' FROM canon.rules AS r WHERE r.name = 'actor_pattern')

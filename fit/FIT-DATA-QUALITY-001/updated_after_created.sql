@@ -1,0 +1,19 @@
+-- title: No row was updated before it was created
+-- section: 2.4
+-- law: CANON-ORCH-STATE-001 §2.7
+-- severity: error
+-- means: The row was written past the functions.
+-- remedy: persistence replay --rebuild with the name of the table.
+SELECT x.source || ' ' || x.id AS object, 'created ' || x.created_at || ', updated ' || x.updated_at AS detail
+FROM (
+  SELECT 'orchestration_events' AS source, t.id, t.created_at, t.updated_at FROM persistence.orchestration_events AS t WHERE t.created_at >= :'since'
+  UNION ALL SELECT 'signals', t.id, t.created_at, t.updated_at FROM persistence.signals AS t
+  UNION ALL SELECT 'runs', t.id, t.created_at, t.updated_at FROM persistence.runs AS t
+  UNION ALL SELECT 'steps', t.id, t.created_at, t.updated_at FROM persistence.steps AS t
+  UNION ALL SELECT 'tool_calls', t.id, t.created_at, t.updated_at FROM persistence.tool_calls AS t
+  UNION ALL SELECT 'effects', t.id, t.created_at, t.updated_at FROM persistence.effects AS t
+  UNION ALL SELECT 'run_checkpoints', t.id, t.created_at, t.updated_at FROM persistence.run_checkpoints AS t
+  UNION ALL SELECT 'outbox_events', t.id, t.created_at, t.updated_at FROM persistence.outbox_events AS t
+  UNION ALL SELECT 'outbox_queue', t.id, t.created_at, t.updated_at FROM persistence.outbox_queue AS t
+) AS x
+WHERE x.updated_at < x.created_at

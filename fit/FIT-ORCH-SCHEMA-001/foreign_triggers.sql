@@ -1,0 +1,11 @@
+-- title: The plane's tables have no triggers but its own
+-- section: 2.9
+-- law: CANON-PERSISTENCE-001 §5.1
+-- severity: error
+-- means: A trigger changes rows without an event, or makes every commit wait for a NOTIFY.
+-- remedy: DROP TRIGGER … ON …; follow the log by tx.events.read instead.
+SELECT t.tgrelid::regclass::text AS object, 'trigger ' || t.tgname || ' calls ' || t.tgfoid::regproc AS detail
+FROM pg_trigger AS t
+JOIN canon.tables AS w ON t.tgrelid = to_regclass('persistence.' || w.table_name)
+WHERE NOT t.tgisinternal
+  AND t.tgname NOT IN ('append_only', 'stamp_digest', 'requeue_by_update')

@@ -1,0 +1,190 @@
+"""persistence fit: the gates."""
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from typer.core import TyperGroup
+
+from persistence.cli.console import DataDir, Format, OutputFormat, console, error_console, print_json, run, settings_for
+from persistence.database.server import open_server
+from persistence.errors import ConfigurationError
+from persistence.gates.checks import Check, load, select, shipped_suites
+from persistence.gates.code import RULES, scan
+from persistence.gates.documentation import describe
+from persistence.gates.fit import Options, Outcome, Runner
+from persistence.gates.reports import ReportFormat, render
+
+_MARKS = {"passed": ("✓", "green"), "violated": ("✗", "red"), "failed": ("?", "magenta"), "skipped": ("-", "dim")}
+_SHOWN = 5
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class _RunByDefault(TyperGroup):
+    """``persistence fit SUITE`` means ``persistence fit run SUITE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_RunByDefault,
+    help="Gates: the canon's laws, held against a database or code. Without a command of its own it runs the checks: see fit run --help.",
+)
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+FailOn = Annotated[Severity, typer.Option("--fail-on", help="What makes the exit status 1: errors only, or warnings too.")]
+Report = Annotated[ReportFormat, typer.Option("--format", help="How the outcome is reported.")]
+
+
+@app.command("run")
+def fit_run(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|CHECK]…", help="Which to run; all by default.")] = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option("--dsn", help="The auditor's login. Default: PERSISTENCE_AUDIT_DSN, or the embedded server.", envvar=None),
+    ] = None,
+    checks_from: Annotated[
+        list[Path] | None, typer.Option("--checks-from", help="A folder of .sql files of your own: one more suite.")
+    ] = None,
+    schema: Annotated[list[str] | None, typer.Option("--schema", help="A schema of your own to be held to the law, too.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Expensive checks look at what is newer only: 36h, 7d, or a time.")
+    ] = None,
+    sample: Annotated[float, typer.Option("--sample", help="Expensive checks look at so many percent only.")] = 100.0,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds for one check.")] = 900.0,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Checks at the same time; the number of processors by default.")
+    ] = None,
+    fail_on: FailOn = Severity.ERROR,
+    output: Report = ReportFormat.TABLE,
+    data_dir: DataDir = None,
+) -> None:
+    """Run checks: read-only, as an auditor. Exit status 1 when a law is broken, 2 when a check could not be run."""
+    options = Options(
+        timeout=timeout,
+        jobs=jobs or os.cpu_count() or 2,
+        schemas=tuple(dict.fromkeys(["persistence", *(schema or ())])),
+        since=_moment(since) if since else None,
+        sample=sample,
+    )
+    checks = select([*shipped_suites(), *load(checks_from or ())], names or ())
+    outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE))
+    _finish(outcomes, output, fail_on)
+
+
+@app.command("code")
+def fit_code(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files or folders to be read.")],
+    fail_on: FailOn = Severity.ERROR,
+    output: Report = ReportFormat.TABLE,
+) -> None:
+    """Read code: database access outside of repositories, calls past the outbox, projections in decisions."""
+    _finish(scan(paths), output, fail_on)
+
+
+@app.command("list")
+def fit_list(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|CHECK]…")] = None,
+    checks_from: Annotated[list[Path] | None, typer.Option("--checks-from")] = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Say which checks there are, what each means when it is red, and what to do then."""
+    checks = select([*shipped_suites(), *RULES.values(), *load(checks_from or ())], names or ())
+    if output is Format.JSON:
+        print_json(
+            [{key: getattr(check, key) for key in ("id", "title", "law", "severity", "means", "remedy")} for check in checks]
+        )
+        return
+    sys.stdout.write(describe(checks))
+
+
+async def _run_checks(
+    checks: Sequence[Check], options: Options, dsn: str | None, data_dir: Path | None, *, watch: bool
+) -> list[Outcome]:
+    settings = settings_for(data_dir)
+    async with AsyncExitStack() as resources:
+        if dsn is not None:
+            service = settings.dsn.get_secret_value() if settings.dsn else None
+            runner = Runner(dsn, service, settings, options)
+        else:
+            server = await resources.enter_async_context(open_server(settings))
+            runner = Runner(server.audit_dsn, server.dsn if settings.dsn or server.is_embedded else None, settings, options)
+        if not watch or not error_console.is_terminal:
+            return await runner.run(checks)
+        progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=error_console, transient=True
+        )
+        with progress:
+            task = progress.add_task("checks", total=len(checks))
+            return await runner.run(checks, lambda _: progress.advance(task))
+
+
+def _finish(outcomes: Sequence[Outcome], output: ReportFormat, fail_on: Severity) -> None:
+    if output is ReportFormat.TABLE:
+        _print(outcomes)
+    else:
+        sys.stdout.write(render(outcomes, output))
+    if any(outcome.verdict == "failed" for outcome in outcomes):
+        raise typer.Exit(2)
+    counting = {"error"} if fail_on is Severity.ERROR else {"error", "warning"}
+    if any(outcome.verdict == "violated" and outcome.check.severity in counting for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _print(outcomes: Sequence[Outcome]) -> None:
+    suite = None
+    for outcome in outcomes:
+        if outcome.check.suite != suite:
+            suite = outcome.check.suite
+            console.print(f"\n{suite}", style="bold", highlight=False)
+        mark, colour = _MARKS[outcome.verdict]
+        if outcome.verdict == "violated" and outcome.check.severity == "warning":
+            mark, colour = "!", "yellow"
+        seconds = f"  {outcome.seconds:.2f} s" if outcome.seconds else ""
+        console.print(f"  {mark} {outcome.check.name}{seconds}", style=colour, markup=False, highlight=False)
+        if outcome.problem:
+            _line(outcome.problem)
+        for violation in outcome.violations[:_SHOWN]:
+            place = "" if violation.path is None else f"{violation.path}:{violation.line}: "
+            _line(f"{place}{violation.object}: {violation.detail}")
+        hidden = len(outcome.violations) - _SHOWN
+        if hidden > 0 or outcome.more:
+            _line(f"and {'at least ' if outcome.more else ''}{max(hidden, 1)} more")
+        if outcome.verdict == "violated":
+            _line(f"means:  {outcome.check.means}")
+            _line(f"remedy: {outcome.check.remedy} [{outcome.check.law}]")
+    counts = Counter(outcome.verdict for outcome in outcomes)
+    console.print("\n" + ", ".join(f"{number} {verdict}" for verdict, number in counts.items()), style="bold", highlight=False)
+
+
+def _line(text: str) -> None:
+    console.print(f"      {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _moment(text: str) -> datetime:
+    """Reads ``36h``, ``7d`` or an ISO 8601 time."""
+    matched = re.fullmatch(r"(\d+)([smhd])", text)
+    if matched:
+        return datetime.now(UTC) - timedelta(seconds=int(matched[1]) * _UNITS[matched[2]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"since: {text!r} is no time", hint="such as 36h, 7d or 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,92 @@
+"""The statements that this package sends, and how PostgreSQL would go about them."""
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import psycopg
+
+from persistence.database.tables import (
+    EFFECTS,
+    ORCHESTRATION_EVENTS,
+    OUTBOX_EVENTS,
+    RUN_CHECKPOINTS,
+    RUNS,
+    SIGNALS,
+    STEPS,
+    TOOL_CALLS,
+)
+from persistence.repositories.rows import page_statement
+from persistence.resources import PACKAGE
+
+_SQL: Final = re.compile(r"\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM)\s", re.IGNORECASE)
+# Where statements are sent while work is done. Gates and migrations read everything by their nature.
+_ROOMS: Final = (
+    "transaction.py",
+    "tenants.py",
+    "dead_letters.py",
+    "repositories",
+    "queries",
+    "outbox",
+    "database/pool.py",
+    "database/wake.py",
+)
+
+
+# What traces and services ask the repositories for.
+_FILTERS: Final = {
+    SIGNALS: ("correlation_id",),
+    RUNS: ("correlation_id", "signal_id", "parent_run_id"),
+    STEPS: ("run_id",),
+    TOOL_CALLS: ("run_id", "step_id"),
+    EFFECTS: ("run_id", "step_id"),
+    RUN_CHECKPOINTS: ("run_id",),
+    OUTBOX_EVENTS: ("correlation_id", "aggregate_id", "idempotency_key"),
+    ORCHESTRATION_EVENTS: ("correlation_id", "aggregate_id"),
+}
+
+
+def shipped_statements() -> Iterator[tuple[str, str]]:
+    """Each statement with its place: the constants of the modules, and what the repositories build for common questions."""
+    for room in _ROOMS:
+        place = PACKAGE / room
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            module = ast.parse(path.read_text(encoding="utf-8"))
+            for node in module.body:
+                if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+                    text = node.value.value
+                    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                    if isinstance(text, str) and _SQL.match(text) and isinstance(target, ast.Name):
+                        yield f"{path.relative_to(PACKAGE)} {target.id}", text
+    for table, filters in _FILTERS.items():
+        yield f"{table.name}, a page", page_statement(table)
+        for name in filters:
+            yield f"{table.name} by {name}", page_statement(table, name)
+
+
+def plans(dsn: str) -> list[dict[str, str | None]]:
+    """Where statements read a table from end to end although they were told not to if there is another way.
+
+    Returns rows of statement, table_name, and error for a statement that cannot be planned.
+    """
+    found: list[dict[str, str | None]] = []
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET enable_seqscan = off")
+        connection.execute("SET search_path = persistence")
+        for place, statement in shipped_statements():
+            try:
+                # Without parameters of its own psycopg sends the text as it stands, placeholders and all: GENERIC_PLAN wants it so.
+                [[plan]] = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}".encode()).fetchall()
+            except psycopg.Error as error:
+                found.append({"statement": place, "table_name": None, "error": str(error).strip().splitlines()[0]})
+                continue
+            found += [{"statement": place, "table_name": table, "error": None} for table in _whole_reads(plan[0]["Plan"])]
+    return found
+
+
+def _whole_reads(node: dict[str, Any]) -> Iterator[str]:
+    if node["Node Type"] == "Seq Scan":
+        yield node["Relation Name"]
+    for child in node.get("Plans", ()):
+        yield from _whole_reads(child)

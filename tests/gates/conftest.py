@@ -1,0 +1,76 @@
+"""A database with a history in which everything occurs, shared by tests that take back what they do to it."""
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+
+from persistence import Plane
+from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
+from persistence.outbox import Worker
+from persistence.sample import add_sample_handlers, play
+from tests.conftest import TestServer
+from tests.helpers import request_effect
+
+_VERIFIED = """
+SELECT persistence.record_backup_verification(
+  gen_random_uuid(), 'BACKUP_VERIFIED', '{"backup_label": "first", "taken_at": "2026-01-04T00:00:00Z", "findings": {}}', 'system:test'
+)
+"""
+
+
+async def write_history(plane: Plane) -> None:
+    """Signals, runs that ended well and badly, tool calls, effects delivered, dead and waiting, a saved state, a verified backup."""
+    tenant = await plane.tenants.create("acme", actor="system:test")
+    await play(plane, tenant.tenant_id)
+    worker = Worker(name="tester", listen=False)
+    add_sample_handlers(worker)
+    await worker.drain(plane)
+    await request_effect(plane, tenant.tenant_id)
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        parent = tx.runs.start(run_type="saved")
+        tx.checkpoints.save(parent, {"n": 1})
+        tx.runs.start(parent, run_type="child")
+    async with plane.pool.acquire() as connection:
+        await connection.execute(_VERIFIED)
+        await connection.execute("SELECT persistence.refresh_projections()")
+
+
+@pytest.fixture(scope="session")
+def history(test_server: TestServer, template: SimpleNamespace) -> Iterator[TestServer]:
+    """Where the database is, with its name as template_dbname."""
+    name = "history"
+    administration = f"postgresql://postgres@/postgres?host={test_server.host}"
+    with psycopg.connect(administration, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.template_dbname}")
+    place = TestServer(host=test_server.host, template_dbname=name)
+
+    async def write() -> None:
+        async with Plane(dsn=dsn_of(place, SERVICE_LOGIN), admin_dsn=dsn_of(place, "postgres")) as plane:
+            await write_history(plane)
+
+    asyncio.run(write())
+    yield place
+    with psycopg.connect(administration, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def dsn_of(place: TestServer, user: str) -> str:
+    return f"postgresql://{user}@/{place.template_dbname}?host={place.host}"
+
+
+@pytest.fixture
+def history_admin_dsn(history: TestServer) -> str:
+    return dsn_of(history, "postgres")
+
+
+@pytest.fixture
+def history_audit_dsn(history: TestServer) -> str:
+    return dsn_of(history, AUDIT_LOGIN)
+
+
+@pytest.fixture
+def history_dsn(history: TestServer) -> str:
+    return dsn_of(history, SERVICE_LOGIN)

@@ -1,0 +1,200 @@
+"""Planted violations of FIT-DATA-QUALITY-001. `history` in conftest makes the rows that they spoil."""
+
+from tests.gates.plants import Plant, row
+
+# One of each, always the same.
+RUN = "(SELECT min(id::text)::uuid FROM persistence.runs WHERE status = 'COMPLETED')"
+STEP = "(SELECT min(id::text)::uuid FROM persistence.steps WHERE status = 'COMPLETED')"
+CALL = "(SELECT min(id::text)::uuid FROM persistence.tool_calls)"
+EFFECT = "(SELECT min(id::text)::uuid FROM persistence.effects WHERE status = 'PENDING')"
+DONE = "(SELECT min(id::text)::uuid FROM persistence.effects WHERE status = 'EXECUTED')"
+DEAD = "(SELECT min(id::text)::uuid FROM persistence.effects WHERE status = 'DEAD_LETTER')"
+LAST = "(SELECT id FROM persistence.orchestration_events WHERE event_type = 'RUN_COMPLETED' ORDER BY sequence_number DESC LIMIT 1)"
+NOWHERE = "'00000000-0000-7000-8000-00000000dead'"
+
+
+PLANTS = {
+    "orphaned_runs": row(f"UPDATE persistence.runs SET signal_id = {NOWHERE} WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"),
+    "orphaned_steps": row(f"UPDATE persistence.steps SET run_id = {NOWHERE} WHERE id = {STEP}", f"SELECT 'steps ' || {STEP}"),
+    "orphaned_tool_calls": row(
+        f"UPDATE persistence.tool_calls SET step_id = {NOWHERE} WHERE id = {CALL}", f"SELECT 'tool_calls ' || {CALL}"
+    ),
+    "orphaned_effects": row(
+        f"UPDATE persistence.effects SET run_id = {NOWHERE} WHERE id = {EFFECT}", f"SELECT 'effects ' || {EFFECT}"
+    ),
+    "orphaned_checkpoints": row(
+        f"UPDATE persistence.run_checkpoints SET run_id = {NOWHERE}",
+        "SELECT 'run_checkpoints ' || id FROM persistence.run_checkpoints",
+    ),
+    "orphaned_outbox_entries": row(
+        f"UPDATE persistence.outbox_events SET aggregate_id = {NOWHERE} WHERE id = {EFFECT}", f"SELECT 'outbox_events ' || {EFFECT}"
+    ),
+    "known_tenants": row(
+        f"UPDATE persistence.signals SET tenant_id = {NOWHERE} WHERE id = (SELECT min(id::text)::uuid FROM persistence.signals)",
+        "signals of tenant 00000000-0000-7000-8000-00000000dead",
+    ),
+    "known_event_types": row(
+        f"UPDATE persistence.orchestration_events SET event_version = 9 WHERE id = {LAST}", f"SELECT 'event ' || {LAST}"
+    ),
+    "event_digests": row(
+        f"UPDATE persistence.orchestration_events SET event_data = event_data || '{{\"attributes\": {{}}}}' WHERE id = {LAST}",
+        f"SELECT 'event ' || {LAST}",
+    ),
+    "required_event_data": row(
+        "UPDATE persistence.orchestration_events SET event_data = event_data - 'error_details' WHERE event_type = 'RUN_FAILED'",
+        "SELECT 'event ' || id FROM persistence.orchestration_events WHERE event_type = 'RUN_FAILED'",
+    ),
+    "unbroken_versions": row(
+        f"UPDATE persistence.orchestration_events SET aggregate_version = 99 WHERE id = {LAST}",
+        "SELECT 'RUN ' || aggregate_id FROM persistence.orchestration_events WHERE aggregate_version = 99",
+    ),
+    "one_life": row(
+        f"UPDATE persistence.orchestration_events SET correlation_id = {NOWHERE} WHERE id = {LAST}",
+        f"SELECT tenant_id || ' ' || aggregate_id FROM persistence.orchestration_events WHERE id = {LAST}",
+    ),
+    "sequence_order": row(
+        f"UPDATE persistence.orchestration_events SET sequence_number = DEFAULT WHERE aggregate_id = {CALL} AND aggregate_version = 1",
+        f"SELECT 'TOOL_CALL ' || {CALL}",
+    ),
+    "sequence_unique": row(
+        f"ALTER TABLE persistence.orchestration_events ALTER sequence_number DROP IDENTITY;"
+        f"UPDATE persistence.orchestration_events SET sequence_number = 3 WHERE id = {LAST}",
+        "sequence number 3",
+    ),
+    "sequence_ahead": row(
+        "INSERT INTO persistence.orchestration_events OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(e, "
+        "jsonb_build_object('id', gen_random_uuid(), 'sequence_number', 99999999, 'aggregate_version', 99))).* "
+        f"FROM persistence.orchestration_events AS e WHERE e.id = {LAST}",
+        "persistence.orchestration_events_sequence_number_seq",
+    ),
+    "transaction_horizon": row(
+        f"UPDATE persistence.orchestration_events SET transaction_id = '99999999999' WHERE id = {LAST}",
+        f"SELECT 'event ' || {LAST}",
+    ),
+    "epoch_of_this_cluster": row("UPDATE canon.log_epochs SET system_identifier = system_identifier - 1", "epoch 1"),
+    "plausible_times": row(
+        f"UPDATE persistence.orchestration_events SET occurred_at = created_at + interval '1 hour' WHERE id = {LAST}",
+        f"SELECT 'event ' || {LAST}",
+    ),
+    "causes_exist": row(
+        f"UPDATE persistence.orchestration_events SET causation_id = {NOWHERE} WHERE id = {LAST}", f"SELECT 'event ' || {LAST}"
+    ),
+    "causes_precede": row(
+        f"UPDATE persistence.orchestration_events SET causation_id = id WHERE id = {LAST}", f"SELECT 'event ' || {LAST}"
+    ),
+    "causes_share_correlation": row(
+        f"UPDATE persistence.orchestration_events SET causation_id = (SELECT e.id FROM persistence.orchestration_events AS e JOIN persistence.tenants AS t "
+        f"USING (tenant_id) WHERE e.event_type = 'TENANT_CREATED' AND t.name = 'acme') WHERE id = {LAST}",
+        f"SELECT 'event ' || {LAST}",
+    ),
+    "causes_given": row(
+        f"UPDATE persistence.orchestration_events SET causation_id = NULL WHERE id = {LAST}", f"SELECT 'event ' || {LAST}"
+    ),
+    "actors_of_events": row(
+        "ALTER TABLE persistence.orchestration_events DROP CONSTRAINT orchestration_events_actor_check;"
+        f"UPDATE persistence.orchestration_events SET actor = 'somebody' WHERE id = {LAST}",
+        f"SELECT 'event ' || {LAST}",
+    ),
+    "actors_of_rows": row(f"UPDATE persistence.runs SET actor = 'somebody' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"),
+    "correlation_of_children": row(
+        f"UPDATE persistence.tool_calls SET correlation_id = {NOWHERE} WHERE id = {CALL}", f"SELECT 'tool_calls ' || {CALL}"
+    ),
+    "statuses_known": row(
+        f"UPDATE persistence.steps SET status = 'DONE' WHERE id = {STEP}",
+        "SELECT 'steps ' || id FROM persistence.steps WHERE status = 'DONE'",
+    ),
+    "last_event": row(
+        f"UPDATE persistence.runs SET status = 'CANCELLED' WHERE id = {RUN}",
+        "SELECT 'runs ' || id FROM persistence.runs WHERE status = 'CANCELLED'",
+    ),
+    "no_later_events": row(
+        f"DELETE FROM persistence.tool_calls WHERE id = {CALL}",
+        "SELECT 'TOOL_CALL ' || e.aggregate_id FROM persistence.orchestration_events AS e WHERE e.aggregate_type = 'TOOL_CALL' AND e.aggregate_version = 1 AND NOT EXISTS (SELECT FROM persistence.tool_calls AS t WHERE t.id = e.aggregate_id)",
+    ),
+    "retry_counters": row(f"UPDATE persistence.runs SET retry_count = 4 WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"),
+    "attempt_counters": row(f"UPDATE persistence.effects SET retry_count = 4 WHERE id = {DONE}", f"SELECT 'effects ' || {DONE}"),
+    "times_of_life": row(
+        f"UPDATE persistence.runs SET completed_at = started_at - interval '1 day' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"
+    ),
+    "updated_after_created": row(
+        f"UPDATE persistence.runs SET updated_at = created_at - interval '1 second' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"
+    ),
+    "failures_explained": row(
+        f"UPDATE persistence.effects SET error_details = NULL WHERE id = {DEAD}", f"SELECT 'effects ' || {DEAD}"
+    ),
+    "finished_runs": row(
+        "UPDATE persistence.steps SET status = 'RUNNING' WHERE id = (SELECT s.id FROM persistence.steps AS s JOIN persistence.runs AS r ON r.id = s.run_id "
+        "WHERE r.status = 'COMPLETED' ORDER BY s.id LIMIT 1)",
+        "SELECT 'steps ' || s.id FROM persistence.steps AS s JOIN persistence.runs AS r ON r.id = s.run_id WHERE r.status = 'COMPLETED' ORDER BY s.id LIMIT 1",
+    ),
+    "state_is_the_fold": row(
+        f"UPDATE persistence.runs SET input_data = '{{\"amount\": 1}}' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"
+    ),
+    "memberships_recorded": row(
+        f"INSERT INTO persistence.user_tenants (tenant_id, user_id, actor) SELECT tenant_id, {NOWHERE}, 'user:intruder' FROM persistence.tenants "
+        "WHERE name = 'acme'",
+        f"SELECT 'user_tenants ' || tenant_id || ' ' || {NOWHERE} FROM persistence.tenants WHERE name = 'acme'",
+    ),
+    "checkpoints_intact": row(
+        "UPDATE persistence.run_checkpoints SET state = '{\"n\": 2}'",
+        "SELECT 'run_checkpoints ' || id FROM persistence.run_checkpoints",
+    ),
+    "effects_have_entries": row(f"DELETE FROM persistence.outbox_events WHERE id = {EFFECT}", f"SELECT 'effects ' || {EFFECT}"),
+    "effects_agree_with_entries": row(
+        f'UPDATE persistence.outbox_events SET payload = payload || \'{{"to": "me"}}\' WHERE id = {EFFECT}',
+        f"SELECT 'outbox_events ' || {EFFECT}",
+    ),
+    "idempotency_keys": row(
+        f"UPDATE persistence.effects SET effect_spec = effect_spec - 'idempotency_key' WHERE id = {EFFECT}",
+        f"SELECT 'effects ' || {EFFECT}",
+    ),
+    "pending_entries_queued": row(
+        f"DELETE FROM persistence.outbox_queue WHERE id = {EFFECT}", f"SELECT 'outbox_events ' || {EFFECT}"
+    ),
+    "queued_entries_pending": row(
+        f"INSERT INTO persistence.outbox_queue (tenant_id, id, effect_type, due_at) SELECT tenant_id, id, effect_type, now() FROM persistence.effects "
+        f"WHERE id = {DONE}",
+        f"SELECT 'outbox_queue ' || {DONE}",
+    ),
+    "leases_whole": row(
+        f"UPDATE persistence.outbox_queue SET lease_token = gen_random_uuid() WHERE id = {EFFECT}",
+        f"SELECT 'outbox_queue ' || {EFFECT}",
+    ),
+    "leases_expired": row(
+        f"UPDATE persistence.outbox_queue SET lease_token = gen_random_uuid(), leased_by = 'w', due_at = now() - interval '2 hours' WHERE id = {EFFECT}",
+        f"SELECT 'outbox_queue ' || {EFFECT}",
+    ),
+    "entries_overdue": row(
+        f"UPDATE persistence.outbox_queue SET due_at = now() - interval '2 hours' WHERE id = {EFFECT}",
+        f"SELECT 'effect type ' || effect_type || ' of tenant ' || tenant_id FROM persistence.outbox_queue WHERE id = {EFFECT}",
+    ),
+    "dead_letters_attended": row(
+        f"UPDATE persistence.outbox_events SET updated_at = now() - interval '8 days', created_at = now() - interval '9 days' WHERE id = {DEAD}",
+        f"SELECT 'outbox_events ' || {DEAD}",
+    ),
+    "projections_fresh": Plant(
+        "SET session_replication_role = replica; INSERT INTO persistence.runs SELECT (jsonb_populate_record(r, "
+        "jsonb_build_object('id', gen_random_uuid(), 'updated_at', now() - interval '2 hours'))).* "
+        f"FROM persistence.runs AS r WHERE r.id = {RUN}",
+        "persistence.run_summary",
+        "SELECT persistence.refresh_projections()",
+    ),
+    "projections_agree": row(
+        f"SELECT persistence.refresh_projections(); DELETE FROM persistence.runs WHERE id = {RUN}",
+        "SELECT 'run_summary ' || p.id FROM persistence.run_summary AS p WHERE NOT EXISTS (SELECT FROM persistence.runs AS r WHERE r.id = p.id)",
+    ),
+    "backup_verified": Plant(
+        "SET session_replication_role = replica; UPDATE persistence.orchestration_events SET created_at = now() - interval '31 days';"
+        "UPDATE persistence.backup_verifications SET verified_at = now() - interval '31 days'",
+        "persistence.backup_verifications",
+        "SELECT persistence.record_backup_verification(gen_random_uuid(), 'BACKUP_VERIFIED', "
+        '\'{"backup_label": "monday", "taken_at": "2026-01-05T00:00:00Z", "findings": {}}\', \'system:test\')',
+    ),
+    "backups_not_refused": Plant(
+        "SELECT persistence.record_backup_verification(gen_random_uuid(), 'BACKUP_REFUSED', "
+        '\'{"backup_label": "monday", "taken_at": "2026-01-05T00:00:00Z", "findings": {}, "error_details": {"message": "torn"}}\', \'system:test\')',
+        "backup monday",
+        "SELECT persistence.record_backup_verification(gen_random_uuid(), 'BACKUP_VERIFIED', "
+        '\'{"backup_label": "tuesday", "taken_at": "2026-01-06T00:00:00Z", "findings": {}}\', \'system:test\')',
+    ),
+}
