@@ -69,7 +69,7 @@ _ANALYZE: Final = "ANALYZE pg_temp.{table}"
 
 _COUNT: Final = "SELECT count(*) FROM pg_temp.{table}"
 
-_FOLD: Final = "SELECT persistence.fold_log($1, $2, $3, $4)"
+_FOLD: Final = "SELECT persistence.fold_log($1, $2, $3)"
 
 # Rows that differ, or stand on one side only. A checkpoint's state is not in the log: its digest is compared instead. A purged record
 # of a delivered effect is missing by right.
@@ -195,15 +195,17 @@ async def check_auditor(connection: asyncpg.Connection) -> None:
         )
 
 
-async def fold(connection: asyncpg.Connection, scope: Scope, until: int | None = None) -> int:
-    """Folds the log into temporary tables that shadow the runtime tables until the transaction ends. Returns the number of events.
-
-    until: the last sequence number to be folded.
-    """
+async def shadow(connection: asyncpg.Connection) -> None:
+    """Makes empty temporary tables that stand before the runtime tables until the transaction ends."""
     await connection.execute(_SETTINGS)
     for table in TABLES:
         await connection.execute(naming(_EMPTY_COPY, table=table.name))
-    folded: int = await connection.fetchval(_FOLD, scope.tenant_id, scope.since, scope.sample, until)
+
+
+async def fold(connection: asyncpg.Connection, scope: Scope) -> int:
+    """Folds the log into temporary tables that stand before the runtime tables. Returns the number of events."""
+    await shadow(connection)
+    folded: int = await connection.fetchval(_FOLD, scope.tenant_id, scope.since, scope.sample)
     for table in TABLES:
         await connection.execute(naming(_ANALYZE, table=table.name))
     return folded

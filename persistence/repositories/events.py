@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from persistence.canon import CANON
 from persistence.database.tables import ORCHESTRATION_EVENTS
+from persistence.encoding import decode, encode
+from persistence.errors import UnknownEventType
 from persistence.models import Event, NewEvent, Position
 from persistence.repositories.rows import MAX_PAGE, RowReader, read_row
 
@@ -18,6 +21,13 @@ CROSS JOIN LATERAL (SELECT (r.event).*) AS e
 """
 
 _JSON = frozenset({"event_data"})
+
+# Data of past versions as the present versions have them.
+_UPCAST = """
+SELECT persistence.upcast_data(e.event_type, e.event_version, e.event_data::jsonb)::text AS event_data
+FROM unnest($1::text[], $2::smallint[], $3::text[]) WITH ORDINALITY AS e (event_type, event_version, event_data, position)
+ORDER BY e.position
+"""
 
 
 class EventRepository(RowReader[Event]):
@@ -52,13 +62,41 @@ class EventRepository(RowReader[Event]):
         rows = await self._work.fetch(
             _READ, context.tenant_id, context.user_id, after.epoch, str(after.transaction_id), after.sequence_number, limit
         )
-        events = [
+        events: Sequence[Event] = [
             read_row(Event, ((name, value) for name, value in row.items() if name != "position_epoch"), _JSON) for row in rows
         ]
         if not events:
             return events, after
+        events = await self._presented(events)
         return events, Position(
             epoch=rows[-1]["position_epoch"],
             transaction_id=events[-1].transaction_id,
             sequence_number=events[-1].sequence_number,
         )
+
+    async def _presented(self, items: Sequence[Event]) -> Sequence[Event]:
+        """Events of past versions come as if they had been written today. Raises UnknownEventType for one from the future."""
+        old = [event for event in items if event.event_version != _present_version(event)]
+        if not old:
+            return items
+        rows = await self._work.fetch(
+            _UPCAST,
+            [event.event_type for event in old],
+            [event.event_version for event in old],
+            [encode(event.event_data) for event in old],
+        )
+        present = {
+            event.id: event.model_copy(update={"event_data": decode(row["event_data"]), "event_version": _present_version(event)})
+            for event, row in zip(old, rows, strict=True)
+        }
+        return [present.get(event.id, event) for event in items]
+
+
+def _present_version(event: Event) -> int:
+    kind = CANON.event_types.get(event.event_type)
+    if kind is None or (event.event_version != kind.version and event.event_version not in kind.past):
+        raise UnknownEventType(
+            f"event {event.id}: {event.event_type} of version {event.event_version} is unknown to this version of the package",
+            hint="a later version wrote it; upgrade before reading on",
+        )
+    return kind.version

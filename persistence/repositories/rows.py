@@ -46,10 +46,10 @@ class RowReader(Generic[R]):
         items = await self.get_many([item_id])
         return items[0] if items else None
 
-    async def get_many(self, ids: Sequence[UUID]) -> list[R]:
+    async def get_many(self, ids: Sequence[UUID]) -> Sequence[R]:
         """Those of these ids that exist, in the order of their ids."""
         rows = await self._work.fetch(_by_ids(self.table), self._work.context.tenant_id, list(ids))
-        return [self._read(row) for row in rows]
+        return await self._presented([self._read(row) for row in rows])
 
     async def list(self, *, limit: int = 100, after: UUID | None = None, newest_first: bool = False, **filters: Any) -> Page[R]:
         """A page of at most ``limit`` (1 to 1000), beginning after the id ``after``.
@@ -59,7 +59,7 @@ class RowReader(Generic[R]):
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidInput(f"limit: {limit} is not between 1 and {MAX_PAGE}", field="limit")
         rows = await self._fetch(_page(self.table, self._work.context.tenant_id, filters, limit, after, newest_first=newest_first))
-        items = [self._read(row) for row in rows[:limit]]
+        items = await self._presented([self._read(row) for row in rows[:limit]])
         return Page[R](items=items, next=rows[limit - 1]["id"] if len(rows) > limit else None)
 
     async def count(self, **filters: Any) -> int:
@@ -72,6 +72,10 @@ class RowReader(Generic[R]):
         compiled = _compiled(query)
         values = compiled.construct_params()
         return await self._work.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
+
+    async def _presented(self, items: Sequence[R]) -> Sequence[R]:
+        """What was read, as it is handed out."""
+        return items
 
     def _read(self, row: asyncpg.Record) -> R:
         return read_row(self.model, row.items(), _json_columns(self.table))

@@ -1,13 +1,11 @@
 -- Folds the log of one tenant, or of all, into the tables that search_path finds first: a replay makes those empty temporary ones.
 -- Returns the number of events.
 --
--- since: only aggregates to which something happened from then on. sample: only so many of a hundred aggregates. until: only events up to
--- that sequence number.
+-- since: only aggregates to which something happened from then on. sample: only so many of a hundred aggregates.
 CREATE FUNCTION persistence.fold_log(
   tenant_id uuid DEFAULT NULL,
   since timestamptz DEFAULT NULL,
   sample double precision DEFAULT 100,
-  until bigint DEFAULT NULL,
   batch_size integer DEFAULT 2000
 ) RETURNS bigint
 LANGUAGE plpgsql
@@ -24,7 +22,6 @@ BEGIN
     FROM persistence.orchestration_events AS log
     LEFT JOIN canon.event_types AS t USING (event_type, event_version)
     WHERE (fold_log.tenant_id IS NULL OR log.tenant_id = fold_log.tenant_id)
-      AND (until IS NULL OR log.sequence_number <= until)
       AND (sample >= 100 OR in_sample(log.aggregate_id, sample))
       AND (
         since IS NULL

@@ -52,7 +52,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.fold_events(persistence.orchestration_events[], jsonb),
   persistence.fold_kind(text, persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_batch(persistence.orchestration_events[]),
-  persistence.fold_log(uuid, timestamptz, double precision, bigint, integer),
+  persistence.fold_log(uuid, timestamptz, double precision, integer),
   persistence.in_sample(uuid, double precision),
   persistence.fold_outbox(persistence.aggregate_delta[], integer, integer),
   persistence.fold_runs(persistence.aggregate_delta[], integer, integer),

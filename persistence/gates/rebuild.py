@@ -1,0 +1,163 @@
+"""Restoring tables from the log: rows that differ are corrected, rows that no event speaks of go, rows that are missing come back.
+
+It is a repair. Writers wait while it goes on; the wall that keeps the owner out of the table is taken down and put up again in the one
+transaction that does it, behind the table's lock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from persistence.database.failures import DATABASE_ERRORS, translated
+from persistence.database.quoting import naming, quote
+from persistence.database.tables import RUN_CHECKPOINTS, table
+from persistence.errors import ConfigurationError
+from persistence.gates.replay import TABLES, Scope, fold
+
+QUEUE: Final = "outbox_queue"
+PROJECTION: Final = "run_summary"
+NAMES: Final = (*(known.name for known in TABLES), QUEUE, PROJECTION)
+"""What can be restored."""
+
+# The owner reads the log as an auditor does, for as long as the transaction lasts; no other transaction ever sees that grant.
+_BEGIN: Final = """
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+GRANT persistence_auditor TO persistence_owner;
+SET LOCAL ROLE persistence_owner;
+LOCK TABLE persistence.orchestration_events IN SHARE ROW EXCLUSIVE MODE;
+"""
+_END: Final = "SET LOCAL ROLE NONE; REVOKE persistence_auditor FROM persistence_owner"
+
+_OPEN: Final = "ALTER TABLE persistence.{table} NO FORCE ROW LEVEL SECURITY"
+_CLOSE: Final = "ALTER TABLE persistence.{table} FORCE ROW LEVEL SECURITY"
+# The fold writes last_event_id anew; a correction leaves it, and would be taken for an operator's requeueing.
+_SILENCE: Final = "ALTER TABLE persistence.outbox_events DISABLE TRIGGER requeue_by_update"
+_SPEAK: Final = "ALTER TABLE persistence.outbox_events ENABLE TRIGGER requeue_by_update"
+
+_DELETE: Final = """
+DELETE FROM persistence.{table} AS k
+WHERE NOT EXISTS (SELECT FROM pg_temp.{table} AS f WHERE f.tenant_id = k.tenant_id AND f.id = k.id)
+"""
+
+_CORRECT: Final = """
+UPDATE persistence.{table} AS k
+SET {assignments}
+FROM pg_temp.{table} AS f
+WHERE f.tenant_id = k.tenant_id
+  AND f.id = k.id
+  AND to_jsonb(k) - 'state' IS DISTINCT FROM to_jsonb(f) - 'state'
+"""
+
+_RESTORE: Final = """
+INSERT INTO persistence.{table} ({columns})
+SELECT {columns}
+FROM pg_temp.{table} AS f
+WHERE NOT EXISTS (SELECT FROM persistence.{table} AS k WHERE k.tenant_id = f.tenant_id AND k.id = f.id)
+"""
+
+_UNQUEUE: Final = """
+DELETE FROM persistence.outbox_queue AS q
+WHERE NOT EXISTS (
+  SELECT FROM pg_temp.outbox_events AS o
+  WHERE o.tenant_id = q.tenant_id AND o.id = q.id AND o.status = 'PENDING' AND o.event_type = q.effect_type AND o.retry_count <= q.attempts
+)
+"""
+
+_ENQUEUE: Final = """
+INSERT INTO persistence.outbox_queue (tenant_id, id, effect_type, due_at, attempts)
+SELECT o.tenant_id, o.id, o.event_type, greatest(coalesce(o.next_retry_at, now()), now()), o.retry_count
+FROM pg_temp.outbox_events AS o
+WHERE o.status = 'PENDING'
+  AND NOT EXISTS (SELECT FROM persistence.outbox_queue AS q WHERE q.tenant_id = o.tenant_id AND q.id = o.id)
+"""
+
+_REFRESH: Final = "SET LOCAL ROLE persistence_system; SET LOCAL statement_timeout = 0; SELECT persistence.refresh_projections()"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How many rows of a table went, were corrected, and came back."""
+
+    table: str
+    deleted: int = 0
+    corrected: int = 0
+    restored: int = 0
+
+
+async def rebuild(connection: asyncpg.Connection, names: Sequence[str]) -> list[Rebuilt]:
+    """Restores tables from the log, all of them or none. The connection's login is an administrator's, as for migrations.
+
+    Saved states of checkpoints are not in the log: those that are there stay, those that are gone come back empty.
+    Raises ConfigurationError for a name that is none of NAMES, NotFound where rows that are to go are still pointed at: name that table too.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise ConfigurationError(f"rebuild: {name!r} is no table that can be restored", hint=f"choose from {', '.join(NAMES)}")
+    wanted = [known.name for known in TABLES if known.name in names]
+    done: dict[str, Rebuilt] = {}
+    try:
+        if wanted or QUEUE in names:
+            async with connection.transaction():
+                await connection.execute(_BEGIN)
+                await fold(connection, Scope())
+                for name in (*wanted, QUEUE):
+                    await connection.execute(naming(_OPEN, table=name))
+                await connection.execute(_SILENCE)
+                done = await _restore(connection, wanted)
+                if QUEUE in names:
+                    done[QUEUE] = await _requeue(connection)
+                await connection.execute(_SPEAK)
+                for name in (*wanted, QUEUE):
+                    await connection.execute(naming(_CLOSE, table=name))
+                await connection.execute(_END)
+        if PROJECTION in names:
+            async with connection.transaction():
+                await connection.execute(_REFRESH)
+            done[PROJECTION] = Rebuilt(PROJECTION)
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error
+    return [done[name] for name in NAMES if name in done]
+
+
+async def _restore(connection: asyncpg.Connection, names: Sequence[str]) -> dict[str, Rebuilt]:
+    """Forged rows stand in the way of real ones (unique keys), or real ones still point at them (foreign keys): one order or the other goes."""
+    try:
+        async with connection.transaction():
+            deleted = await _delete(connection, names)
+            written = await _write(connection, names)
+    except asyncpg.ForeignKeyViolationError:
+        async with connection.transaction():
+            written = await _write(connection, names)
+            deleted = await _delete(connection, names)
+    return {name: Rebuilt(name, deleted[name], *written[name]) for name in names}
+
+
+async def _delete(connection: asyncpg.Connection, names: Sequence[str]) -> dict[str, int]:
+    """Rows go before what they point at."""
+    return {name: _count(await connection.execute(naming(_DELETE, table=name))) for name in reversed(names)}
+
+
+async def _write(connection: asyncpg.Connection, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Rows come after what they point at. How many were corrected and restored, by table."""
+    done = {}
+    for name in names:
+        columns = [column.name for column in table(name).columns]
+        kept = {"tenant_id", "id", *(["state"] if name == RUN_CHECKPOINTS.name else [])}
+        assignments = ", ".join(f"{quote(column)} = f.{quote(column)}" for column in columns if column not in kept)
+        listed = ", ".join(quote(column) for column in columns)
+        restored = await connection.execute(naming(_RESTORE, table=name).replace("{columns}", listed))
+        corrected = await connection.execute(naming(_CORRECT, table=name).replace("{assignments}", assignments))
+        done[name] = _count(corrected), _count(restored)
+    return done
+
+
+async def _requeue(connection: asyncpg.Connection) -> Rebuilt:
+    unqueued = _count(await connection.execute(_UNQUEUE))
+    return Rebuilt(QUEUE, unqueued, 0, _count(await connection.execute(_ENQUEUE)))
+
+
+def _count(tag: str) -> int:
+    return int(tag.rsplit(" ", 1)[-1])
