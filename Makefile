@@ -22,6 +22,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/persistence fit code persistence examples
 	$(BIN)/persistence canon check
+	$(BIN)/persistence migrate sql | $(BIN)/squawk --stdin-filepath migrations.sql
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -24,7 +24,8 @@ from rich.table import Table
 
 from benchmarks.drain import drain_process
 from persistence import Plane
-from persistence.database.embedded import DATABASE, SERVICE_LOGIN, programs
+from persistence.database.embedded import DATABASE, SERVICE_LOGIN
+from persistence.database.programs import programs
 from persistence.transaction import Transaction
 
 ROUNDS = 3

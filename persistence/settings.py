@@ -24,6 +24,10 @@ class Settings(BaseSettings):
     direct_dsn: SecretStr | None = Field(None, description="past the pooler, for LISTEN; none: dsn")
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("persistence"), description="of the embedded server")
 
+    backup_dir: Path | None = Field(None, description="where backups are kept; none: backups/ in the data directory")
+    wal_archive: Path | None = Field(None, description="a folder of archived WAL; the embedded server archives into it")
+    programs_dir: Path | None = Field(None, description="PostgreSQL's programs, for backups of servers of another major version")
+
     user_id: UUID = Field(SERVICE_USER, description="the user in whose name services work unless they say so")
 
     pool_min: int = Field(1, ge=0, le=1000)

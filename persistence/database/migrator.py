@@ -20,7 +20,7 @@ from persistence.errors import PermissionDenied, ServerError
 from persistence.resources import resource
 
 _LOCK = "hashtextextended('persistence.migrate', 0)"
-_LOCK_TIMEOUT = "10s"
+LOCK_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _is_backwards(start: str, end: str) -> bool:
 def bootstrap(connection: Connection) -> None:
     """Makes roles and schemas where they are missing, and takes the lock that lets one migrator at a time go on."""
     connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
-    connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     for statement in bootstrap_statements():
         connection.execute(statement)
     connection.commit()

@@ -17,4 +17,4 @@ def naming(statement: str, **identifiers: str) -> str:
 
 def verbatim(statement: str) -> TextClause:
     """A statement that is taken as it stands: a colon is a colon, a backslash a backslash."""
-    return text(statement.replace("\\", "\\\\").replace(":", "\\:"))
+    return text(statement.replace(":", "\\:"))

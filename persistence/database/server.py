@@ -54,7 +54,7 @@ async def open_server(settings: Settings, *, migrate: bool = True) -> AsyncItera
         auditing = (settings.audit_dsn or admin_dsn or dsn).get_secret_value()  # type: ignore[union-attr]
         yield Server(named, admin_dsn.get_secret_value() if admin_dsn else None, auditing, direct, is_embedded=False)
         return
-    embedded = EmbeddedServer(settings.data_dir)
+    embedded = EmbeddedServer(settings.data_dir, wal_archive=settings.wal_archive)
     await asyncio.to_thread(embedded.__enter__)
     try:
         await asyncio.to_thread(_prepare, embedded, migrate=migrate)

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import md5
@@ -15,11 +16,12 @@ from persistence.canon import CANON
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.migrator import head_revision
 from persistence.database.pool import connect
+from persistence.database.server import open_server
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, PersistenceError
 from persistence.gates.checks import Check
 from persistence.gates.replay import Scope, check_auditor, compare
-from persistence.gates.statements import plans
+from persistence.gates.statements import plans, shipped_statements
 from persistence.resources import resource
 from persistence.settings import Settings
 
@@ -133,7 +135,7 @@ class Runner:
         finally:
             await connection.close()
         if self.service_dsn and any(check.needs == "plans" for check in checks):
-            variables["plans"] = encode(await asyncio.to_thread(plans, self.service_dsn))
+            variables["plans"] = encode(await asyncio.to_thread(plans, self.service_dsn, shipped_statements()))
         return variables
 
     async def _outcome(self, check: Check, variables: dict[str, Any]) -> Outcome:
@@ -163,6 +165,21 @@ class Runner:
         finally:
             if not connection.is_closed():
                 await transaction.rollback()
+
+
+@asynccontextmanager
+async def open_runner(
+    settings: Settings, options: Options, audit_dsn: str | None = None, service_dsn: str | None = None
+) -> AsyncIterator[Runner]:
+    """A runner for the database that is named here, or by the settings; for the embedded one where neither does."""
+    service = service_dsn or (settings.dsn.get_secret_value() if settings.dsn else None)
+    if audit_dsn is None and settings.audit_dsn:
+        audit_dsn = settings.audit_dsn.get_secret_value()
+    if audit_dsn is not None:
+        yield Runner(audit_dsn, service, settings, options)
+        return
+    async with open_server(settings) as server:
+        yield Runner(server.audit_dsn, service or (server.dsn if server.is_embedded else None), settings, options)
 
 
 async def violations_of(

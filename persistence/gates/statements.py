@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Final
 
 import psycopg
@@ -47,8 +48,13 @@ _FILTERS: Final = {
 }
 
 
-def shipped_statements() -> Iterator[tuple[str, str]]:
+@cache
+def shipped_statements() -> Sequence[tuple[str, str]]:
     """Each statement with its place: the constants of the modules, and what the repositories build for common questions."""
+    return [*_constants(), *_built()]
+
+
+def _constants() -> Iterator[tuple[str, str]]:
     for room in _ROOMS:
         place = PACKAGE / room
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
@@ -59,13 +65,16 @@ def shipped_statements() -> Iterator[tuple[str, str]]:
                     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                     if isinstance(text, str) and _SQL.match(text) and isinstance(target, ast.Name):
                         yield f"{path.relative_to(PACKAGE)} {target.id}", text
+
+
+def _built() -> Iterator[tuple[str, str]]:
     for table, filters in _FILTERS.items():
         yield f"{table.name}, a page", page_statement(table)
         for name in filters:
             yield f"{table.name} by {name}", page_statement(table, name)
 
 
-def plans(dsn: str) -> list[dict[str, str | None]]:
+def plans(dsn: str, statements: Sequence[tuple[str, str]]) -> list[dict[str, str | None]]:
     """Where statements read a table from end to end although they were told not to if there is another way.
 
     Returns rows of statement, table_name, and error for a statement that cannot be planned.
@@ -74,7 +83,7 @@ def plans(dsn: str) -> list[dict[str, str | None]]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")
         connection.execute("SET search_path = persistence")
-        for place, statement in shipped_statements():
+        for place, statement in statements:
             try:
                 # Without parameters of its own psycopg sends the text as it stands, placeholders and all: GENERIC_PLAN wants it so.
                 [[plan]] = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}".encode()).fetchall()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.unit.test_reading_files import event, trace, written
@@ -113,3 +114,48 @@ def test_the_migration_script_is_sql(tmp_path: Path) -> None:
 def test_demo_does_it_once_and_leaves_no_server_behind(tmp_path: Path) -> None:
     assert "RUN_COMPLETED" in typed("demo", "--data-dir", str(tmp_path))
     assert not (tmp_path / "postgresql" / "postmaster.pid").exists()
+
+
+def test_the_law_its_gates_and_its_repairs(running: list[str], data_dir: str) -> None:
+    gates = json.loads(typed("fit", "--data-dir", data_dir, "--format", "json"))
+    assert (gates["summary"]["violated"], gates["summary"]["failed"], gates["summary"]["skipped"]) == (0, 0, 0)
+    assert "the canon is in order" in typed("canon", "check")
+    rebuilt = typed("replay", "--rebuild", "steps", "--rebuild", "run_summary", "--data-dir", data_dir)
+    assert "steps: 0 deleted, 0 corrected, 0 restored" in rebuilt
+    assert "choose from signals, runs" in typed("replay", "--rebuild", "moon", "--data-dir", data_dir, expect=2)
+    assert "say what to do" in typed("replay", "--data-dir", data_dir, expect=2)
+
+
+def test_a_run_as_it_was(running: list[str], data_dir: str) -> None:
+    connected = psycopg.connect(f"postgresql://persistence_audit@/persistence?host={data_dir}/socket")
+    with connected as connection:
+        row = connection.execute(
+            "SELECT r.id::text, e.sequence_number::text FROM persistence.runs AS r JOIN persistence.orchestration_events AS e "
+            "ON e.aggregate_id = r.id WHERE e.event_type = 'RUN_STARTED' LIMIT 1"
+        ).fetchone()
+    assert row is not None
+    then = json.loads(typed("state", "--run", row[0], "--at", row[1], "--data-dir", data_dir, "--format", "json"))
+    assert (then["run"]["status"], then["run"]["version"], then["steps"]) == ("RUNNING", 1, [])
+    assert "run loan-application" in typed("state", "--run", row[0], "--data-dir", data_dir)
+    assert "neither a time nor a sequence number" in typed(
+        "state", "--run", row[0], "--at", "soon", "--data-dir", data_dir, expect=2
+    )
+
+
+def test_backups_from_end_to_end(running: list[str], data_dir: str, tmp_path: Path) -> None:
+    kept = {"PERSISTENCE_BACKUP_DIR": str(tmp_path / "kept")}
+    assert "there is no backup in" in typed("backup", "verify", "--data-dir", data_dir, expect=1, **kept)
+    backup = json.loads(typed("backup", "create", "--data-dir", data_dir, "--format", "json", **kept))
+    assert f"backup {backup['label']} is good" in typed("backup", "verify", "--data-dir", data_dir, **kept)
+    assert "incremental" in typed("backup", "create", "--data-dir", data_dir, **kept)
+    listed = json.loads(typed("backup", "list", "--data-dir", data_dir, "--format", "json", **kept))
+    assert [entry["verification"]["status"] for entry in listed] == ["VERIFIED", "not proven"]
+    restored = typed("restore", backup["label"], "--into", str(tmp_path / "new"), "--data-dir", data_dir, **kept)
+    assert "the log goes on in epoch 2" in restored
+    assert "no difference" in typed("replay", "--verify", "--data-dir", str(tmp_path / "new"))
+    assert "nothing waits for delivery" in typed("restore", "held", "--data-dir", str(tmp_path / "new"))
+    assert "0 released" in typed("restore", "release", "--all", "--data-dir", str(tmp_path / "new"))
+    assert "say what" in typed("restore", "release", "--data-dir", str(tmp_path / "new"), expect=2)
+    assert "exists already" in typed(
+        "restore", backup["label"], "--into", str(tmp_path / "new"), "--data-dir", data_dir, expect=2, **kept
+    )

@@ -1,4 +1,4 @@
-"""BPI Challenge 2012, whole: 13,087 cases, 262,200 log events."""
+"""BPI Challenge 2012, whole: 13,087 cases, 262,200 log events; lawful, and no change of it goes unseen."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,13 +7,16 @@ import asyncpg
 import psycopg
 
 from persistence import Plane
+from persistence.gates.checks import shipped_suites
+from persistence.gates.fit import Runner
 from persistence.gates.replay import verify
 from persistence.importing.importer import Importer
 from persistence.models import Tenant
+from persistence.settings import Settings
 
 
 async def test_the_loan_applications_go_in_whole_and_once(
-    plane: Plane, tenant: Tenant, shared_data: Path, admin: psycopg.Connection, audit_dsn: str
+    plane: Plane, tenant: Tenant, shared_data: Path, admin: psycopg.Connection, audit_dsn: str, dsn: str
 ) -> None:
     log = shared_data / "bpic2012.xes.gz"
     first = await Importer(plane, tenant.tenant_id).read(log)
@@ -42,3 +45,21 @@ async def test_the_loan_applications_go_in_whole_and_once(
     await connection.close()
     assert report.differences == []
     assert report.rows["runs"] == 13_087
+
+    assert await red(audit_dsn, dsn) == {}
+    admin.execute("SET session_replication_role = replica")
+    forged = "UPDATE {} WHERE id = (SELECT min(id::text)::uuid FROM {} WHERE {})"
+    admin.execute(forged.format("steps SET updated_at = updated_at + interval '1 microsecond'", "steps", "status = 'COMPLETED'"))
+    admin.execute(
+        forged.format("orchestration_events SET source = 'importer'", "orchestration_events", "event_type = 'STEP_RECORDED'")
+    )
+    found = await red(audit_dsn, dsn)
+    assert {"state_is_the_fold", "event_digests"} <= set(found)
+    assert (found["state_is_the_fold"], found["event_digests"]) == (1, 1)
+
+
+async def red(audit_dsn: str, dsn: str) -> dict[str, int]:
+    """The checks that are red, with how many violations."""
+    outcomes = await Runner(audit_dsn, dsn, Settings()).run(shipped_suites())
+    assert [outcome.problem for outcome in outcomes if outcome.verdict == "failed"] == []
+    return {outcome.check.name: len(outcome.violations) for outcome in outcomes if outcome.verdict == "violated"}

@@ -1,9 +1,10 @@
 """A database with a history in which everything occurs, shared by tests that take back what they do to it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -74,3 +75,14 @@ def history_audit_dsn(history: TestServer) -> str:
 @pytest.fixture
 def history_dsn(history: TestServer) -> str:
     return dsn_of(history, SERVICE_LOGIN)
+
+
+@pytest.fixture
+async def superuser(history_admin_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """In a transaction that is rolled back."""
+    connection = await asyncpg.connect(history_admin_dsn)
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()

@@ -3,8 +3,6 @@
 A check without a planted violation does not count.
 """
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
@@ -25,17 +23,6 @@ def test_every_check_has_a_planted_violation() -> None:
     assert set(PLANTS) | ELSEWHERE == set(CHECKS)
     assert len(CHECKS) >= 60
     assert len(CHECKS) == len(shipped_suites())  # names are unique, whatever the suite
-
-
-@pytest.fixture
-async def superuser(history_admin_dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """In a transaction that is rolled back."""
-    connection = await asyncpg.connect(history_admin_dsn)
-    transaction = connection.transaction()
-    await transaction.start()
-    yield connection
-    await transaction.rollback()
-    await connection.close()
 
 
 async def objects(connection: asyncpg.Connection, check: Check, login: str | None) -> list[str]:
@@ -98,11 +85,11 @@ async def test_a_fresh_history_passes_all_suites(history_audit_dsn: str, history
 
 
 def test_a_missing_index_shows_in_the_plans_of_the_shipped_statements(dsn: str, admin: object) -> None:
-    assert len(list(shipped_statements())) > 30
-    assert plans(dsn) == []
+    assert len(shipped_statements()) > 30
+    assert plans(dsn, shipped_statements()) == []
     admin.execute("DROP INDEX persistence.steps_run_idx")  # type: ignore[attr-defined]
     admin.execute("ALTER TABLE persistence.steps DROP CONSTRAINT steps_pkey CASCADE")  # type: ignore[attr-defined]
-    found = plans(dsn)
+    found = plans(dsn, shipped_statements())
     assert {plan["table_name"] for plan in found} == {"steps"}
     assert "steps by run_id" in {plan["statement"] for plan in found}
 

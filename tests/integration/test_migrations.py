@@ -1,9 +1,11 @@
 """Up, down, up: the same schema; two at once; offline; as an administrator who is no superuser; and no drift."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,10 +15,11 @@ from sqlalchemy import create_engine
 
 from persistence import Plane
 from persistence.canon import CANON
-from persistence.database.embedded import programs
-from persistence.database.migrator import Migrator, offline_script
+from persistence.database import migrator as migrator_module
+from persistence.database.migrator import Migrator, head_revision, offline_script
+from persistence.database.programs import programs
 from persistence.database.tables import METADATA
-from persistence.errors import ConfigurationError, PermissionDenied, ServerError
+from persistence.errors import ConfigurationError, LawBroken, PermissionDenied, ServerError
 from persistence.resources import resource
 from tests.conftest import TestServer
 
@@ -48,6 +51,55 @@ def test_up_down_up_gives_the_same_schema(empty_database: str) -> None:
     assert bare.count("CREATE TABLE") == 1  # the version table
     migrator.up()
     assert schema_of(empty_database) == first
+
+
+def test_each_migration_can_be_taken_back(empty_database: str) -> None:
+    migrator = Migrator(empty_database)
+    for revision in migrator.status().pending:
+        before = schema_of(empty_database)
+        migrator.up(revision)
+        after = schema_of(empty_database)
+        migrator.down("-1")
+        if "CREATE SCHEMA persistence" in before:  # the first one makes schemas and version table, which stay
+            assert schema_of(empty_database) == before
+        migrator.up(revision)
+        assert schema_of(empty_database) == after
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ("ALTER TABLE persistence.steps DROP COLUMN tenant_id CASCADE", "tenant_id_column"),
+        ("ALTER TABLE persistence.tool_calls DROP COLUMN correlation_id", "audit_columns"),
+        ("ALTER TABLE persistence.run_checkpoints ALTER COLUMN id TYPE text", "primary_keys"),
+        ("ALTER TABLE persistence.outbox_events DROP CONSTRAINT outbox_events_idempotency_key", "mandatory_unique_keys"),
+        ("ALTER TABLE persistence.effects DISABLE ROW LEVEL SECURITY", "rls_enabled"),
+        ("ALTER TABLE persistence.effects NO FORCE ROW LEVEL SECURITY", "rls_forced"),
+        ("GRANT UPDATE ON persistence.orchestration_events TO persistence_app", "log_privileges"),
+        ("DROP TRIGGER append_only ON persistence.orchestration_events", "log_triggers"),
+    ],
+)
+def test_a_migration_that_takes_away_what_is_protected_is_refused_by_name(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, check: str
+) -> None:
+    Migrator(empty_database).up()
+    folder = shutil.copytree(resource("migrations"), tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "20270101000000_tired.py").write_text(
+        "from persistence.database.schema_objects import execute\n"
+        f"revision, down_revision = '20270101000000', '{head_revision()}'\n"
+        f"def upgrade(): execute({change!r})\n"
+        "def downgrade(): pass\n"
+    )
+    before = schema_of(empty_database)
+    monkeypatch.setattr(migrator_module, "resource", lambda name: folder if name == "migrations" else resource(name))
+    migrator_module.head_revision.cache_clear()
+    try:
+        with pytest.raises(LawBroken, match=f"migration 20270101000000 breaks CANON.*{check}"):
+            Migrator(empty_database).up()
+        assert schema_of(empty_database) == before
+        assert Migrator(empty_database).status().pending == ("20270101000000",)
+    finally:
+        migrator_module.head_revision.cache_clear()
 
 
 def test_two_migrators_wait_for_each_other(empty_database: str) -> None:

@@ -78,6 +78,14 @@ def test_the_sections_that_the_walkthrough_refers_to_lead_there(document: str, s
     assert subject in found[1]
 
 
+def test_the_checklist_names_checks_and_tests_that_exist() -> None:
+    tables = (ROOT / "fit" / "README.md").read_text().partition("## What a deployment")[2]
+    for name in re.findall(r"`(\w+)`", tables):
+        assert name in CHECKS, name
+    for path in re.findall(r"tests/[\w/]+\.py", tables):
+        assert (ROOT / path).is_file()
+
+
 def test_the_data_hold_what_the_code_does() -> None:
     from persistence.outbox.backoff import Backoff
     from persistence.outbox.registry import Handler

@@ -19,4 +19,6 @@ FROM persistence.runs AS r
 LEFT JOIN persistence.steps AS s ON s.tenant_id = r.tenant_id AND s.run_id = r.id
 GROUP BY r.tenant_id, r.id
 WITH DATA;
+-- The projection was made just now.
+-- squawk-ignore require-concurrent-index-creation
 CREATE UNIQUE INDEX run_summary_key ON persistence.run_summary (tenant_id, id);

@@ -38,7 +38,7 @@ class Places:
             file = parent / "pyproject.toml"
             if file.is_file():
                 return cls._of(parent, tomllib.loads(file.read_text(encoding="utf-8")))
-        return cls(folder if folder.is_dir() else folder.parent)
+        return cls(folder.parent)
 
     @classmethod
     def _of(cls, root: Path, document: dict[str, Any]) -> "Places":

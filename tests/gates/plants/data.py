@@ -168,6 +168,11 @@ PLANTS = {
         f"UPDATE persistence.outbox_queue SET due_at = now() - interval '2 hours' WHERE id = {EFFECT}",
         f"SELECT 'effect type ' || effect_type || ' of tenant ' || tenant_id FROM persistence.outbox_queue WHERE id = {EFFECT}",
     ),
+    "entries_released": Plant(
+        "SELECT persistence.hold_outbox()",
+        "SELECT DISTINCT 'effect type ' || effect_type || ' of tenant ' || tenant_id FROM persistence.outbox_queue",
+        "SELECT persistence.release_outbox()",
+    ),
     "dead_letters_attended": row(
         f"UPDATE persistence.outbox_events SET updated_at = now() - interval '8 days', created_at = now() - interval '9 days' WHERE id = {DEAD}",
         f"SELECT 'outbox_events ' || {DEAD}",
@@ -182,6 +187,10 @@ PLANTS = {
     "projections_agree": row(
         f"SELECT persistence.refresh_projections(); DELETE FROM persistence.runs WHERE id = {RUN}",
         "SELECT 'run_summary ' || p.id FROM persistence.run_summary AS p WHERE NOT EXISTS (SELECT FROM persistence.runs AS r WHERE r.id = p.id)",
+    ),
+    "records_purged": row(
+        f"UPDATE persistence.outbox_events SET published_at = now() - interval '91 days' WHERE id = {DONE}",
+        "persistence.outbox_events",
     ),
     "backup_verified": Plant(
         "SET session_replication_role = replica; UPDATE persistence.orchestration_events SET created_at = now() - interval '31 days';"

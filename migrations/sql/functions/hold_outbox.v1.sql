@@ -1,0 +1,9 @@
+-- Holds back everything that is to be delivered, and returns it: after a restore, for what was delivered meanwhile is not known here.
+CREATE FUNCTION persistence.hold_outbox() RETURNS SETOF persistence.outbox_queue
+LANGUAGE sql SECURITY DEFINER
+SET search_path = persistence, pg_temp
+AS $$
+  UPDATE outbox_queue AS q
+  SET due_at = 'infinity', lease_token = NULL, leased_by = NULL, updated_at = now()
+  RETURNING q.*
+$$;

