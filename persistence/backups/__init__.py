@@ -8,6 +8,18 @@ and records what came of it as an event of the running database.
 from persistence.backups.restore import Restored, held, release, restore
 from persistence.backups.store import Backup, BackupStore
 from persistence.backups.take import take
-from persistence.backups.verification import Verification, record, verify
+from persistence.backups.verification import Verification, record, verifications, verify
 
-__all__ = ["Backup", "BackupStore", "Restored", "Verification", "held", "record", "release", "restore", "take", "verify"]
+__all__ = [
+    "Backup",
+    "BackupStore",
+    "Restored",
+    "Verification",
+    "held",
+    "record",
+    "release",
+    "restore",
+    "take",
+    "verifications",
+    "verify",
+]

@@ -35,6 +35,7 @@ ORDER BY o.created_at, q.id
 
 _EPOCH: Final = "SELECT persistence.open_epoch((SELECT max(e.epoch) FROM canon.log_epochs AS e))"
 _HOLD: Final = "SELECT count(*) FROM persistence.hold_outbox()"
+# fit: allow tenant_in_statement because a restore is of all tenants
 _LAST: Final = (
     "SELECT max(e.sequence_number) AS sequence_number, max(e.created_at) AS recorded_at FROM persistence.orchestration_events AS e"
 )

@@ -1,9 +1,10 @@
 """Proving a backup: restored on a private socket, its files, indexes, laws and log are checked there."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,6 +23,14 @@ from persistence.models import new_id
 from persistence.settings import Settings
 
 _RECORD: Final = "SELECT persistence.record_backup_verification(%s, %s, %s::jsonb, %s)"
+
+# The newest verification of each backup.
+_VERIFIED: Final = """
+SELECT DISTINCT ON (b.backup_label) b.backup_label, b.status, b.verified_at, b.error_details ->> 'message' AS message
+FROM persistence.backup_verifications AS b
+WHERE b.tenant_id = persistence.system_tenant_id()
+ORDER BY b.backup_label, b.verified_at DESC
+"""
 
 # What these say is true of a moment, and a backup is of another; or it is about this very verification.
 OF_THE_MOMENT: Final = frozenset(
@@ -83,6 +92,12 @@ def record(verification: Verification, dsn: str, actor: str) -> UUID:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(_RECORD, (verification_id, event_type, encode(data), actor))
     return verification_id
+
+
+def verifications(dsn: str) -> Mapping[str, tuple[str, datetime, str | None]]:
+    """By label, what came of proving each backup last: VERIFIED or REFUSED, when, and why not. dsn: a login with persistence_auditor."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return {label: (status, at, message) for label, status, at, message in connection.execute(_VERIFIED)}
 
 
 async def _check_contents(server: ScratchServer, backup: Backup, settings: Settings, findings: dict[str, Any]) -> None:

@@ -4,23 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import psycopg
 import typer
 
-from persistence.backups import Backup, BackupStore, Verification, held, record, release, restore, take, verify
-from persistence.cli.console import (
-    DataDir,
-    Format,
-    OutputFormat,
-    RunByDefault,
-    console,
-    error_console,
-    parse_id,
-    print_json,
-    print_rows,
-    run,
-    settings_for,
-)
+from persistence.backups import Backup, BackupStore, Verification, held, record, release, restore, take, verifications, verify
 from persistence.cli.tenant import operator
 from persistence.database.server import open_server
 from persistence.errors import ConfigurationError
@@ -30,13 +16,6 @@ app = typer.Typer(help="Backups of the whole cluster, and the proof that they ar
 restore_app = typer.Typer(cls=RunByDefault, help="Restore a backup into a new data directory: see restore run --help.")
 
 Label = Annotated[str | None, typer.Argument(metavar="[LABEL]", help="Which backup; the newest by default.")]
-
-# The newest verification of each backup.
-_VERIFIED = """
-SELECT DISTINCT ON (b.backup_label) b.backup_label, b.status, b.verified_at, b.error_details ->> 'message' AS message
-FROM persistence.backup_verifications AS b
-ORDER BY b.backup_label, b.verified_at DESC
-"""
 
 
 @app.command("create")
@@ -98,10 +77,9 @@ def list_backups(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) 
     settings = settings_for(data_dir)
     backups = BackupStore.of(settings).all()
 
-    async def go() -> dict[str, Any]:
+    async def go() -> Any:
         async with open_server(settings) as server:
-            with psycopg.connect(server.audit_dsn, autocommit=True) as connection:
-                return {row[0]: row[1:] for row in connection.execute(_VERIFIED)}
+            return verifications(server.audit_dsn)
 
     verified = run(go())
     unproven = ("not proven", None, None)
