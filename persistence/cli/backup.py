@@ -7,6 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from persistence.backups import Backup, BackupStore, Verification, held, record, release, restore, take, verifications, verify
+from persistence.cli.console import (
+    DataDir,
+    Format,
+    OutputFormat,
+    RunByDefault,
+    console,
+    error_console,
+    parse_id,
+    print_json,
+    print_rows,
+    run,
+    settings_for,
+)
 from persistence.cli.tenant import operator
 from persistence.database.server import open_server
 from persistence.errors import ConfigurationError
