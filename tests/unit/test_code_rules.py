@@ -89,6 +89,12 @@ def test_an_exception_on_the_line_above_and_one_for_nothing(tmp_path: Path) -> N
     assert found(tmp_path, "driver_import", "import asyncpg\n") == [1]
 
 
+def test_a_comment_above_a_statement_is_meant_for_all_of_it(tmp_path: Path) -> None:
+    code = "# fit: allow raw_sql because it is shown to people\nQUERY = (\n    'SELECT a '\n    'FROM b'\n)\n"
+    assert found(tmp_path, "raw_sql", code) == []
+    assert found(tmp_path, "allow_without_reason", code.replace("QUERY", "\nQUERY")) == [1]  # it stands above nothing
+
+
 def test_places_are_named_in_pyproject(tmp_path: Path) -> None:
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "old.py").write_text("import asyncpg\n")

@@ -83,6 +83,15 @@ def findings(source: str, *, may_speak_sql: bool, may_ask_projections: bool) -> 
     yield from _outside_calls(module)
 
 
+def statement_begins(source: str) -> dict[int, int]:
+    """For each line of a simple statement, the line that it begins on: a comment above it is meant for all of it."""
+    begins: dict[int, int] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and not hasattr(node, "body"):
+            begins.update(dict.fromkeys(range(node.lineno, (node.end_lineno or node.lineno) + 1), node.lineno))
+    return begins
+
+
 def _imported(node: ast.AST) -> Iterator[tuple[str, str, int]]:
     """Modules that a node imports: the module's name, the name it gets here, the line."""
     if isinstance(node, ast.Import):

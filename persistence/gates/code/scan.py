@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from persistence.errors import ConfigurationError
-from persistence.gates.code.findings import Finding, findings
+from persistence.gates.code.findings import Finding, findings, statement_begins
 from persistence.gates.code.rules import RULES
 from persistence.gates.fit import Outcome, Violation
 
@@ -90,11 +90,16 @@ def _judged(file: Path, places: Places) -> Iterator[Finding]:
             )
         )
         allowances = list(_allowances(source))
+        begins = statement_begins(source)
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         yield Finding("unreadable", getattr(error, "lineno", None) or 1, file.name, str(error))
         return
     for finding in raw:
-        allowing = [a for a in allowances if finding.rule in a.rules and finding.line in (a.line, a.line + 1)]
+        allowing = [
+            a
+            for a in allowances
+            if finding.rule in a.rules and a.line in {finding.line, finding.line - 1, begins.get(finding.line, 0) - 1}
+        ]
         for allowance in allowing:
             allowance.used.add(finding.rule)
         if not any(allowance.reason for allowance in allowing):
