@@ -13,6 +13,7 @@ import psycopg
 from persistence.backups.scratch import ScratchServer, check_files, put_together, running, scratch_folder
 from persistence.backups.store import Backup, BackupRefused, BackupStore
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
+from persistence.database.migrator import Migrator
 from persistence.database.programs import run_program
 from persistence.database.server import create_logins
 from persistence.encoding import encode
@@ -102,6 +103,7 @@ def verifications(dsn: str) -> Mapping[str, tuple[str, datetime, str | None]]:
 
 async def _check_contents(server: ScratchServer, backup: Backup, settings: Settings, findings: dict[str, Any]) -> None:
     admin_dsn = superuser_dsn(server, backup)
+    _migrate(admin_dsn, backup, findings)
     create_logins(admin_dsn)
     with _timed(findings, "gates"):
         outcomes = await _gates(server, backup, settings)
@@ -114,6 +116,18 @@ async def _check_contents(server: ScratchServer, backup: Backup, settings: Setti
         )
     with _timed(findings, "indexes"):
         _check_indexes(server, backup, settings)
+
+
+def _migrate(admin_dsn: str, backup: Backup, findings: dict[str, Any]) -> None:
+    """A backup may be older than this package: it is brought to its schema, as it would be after a restore."""
+    migrator = Migrator(admin_dsn)
+    try:
+        status = migrator.status()
+        if not status.is_current:
+            findings["migrated_from"] = status.current
+            migrator.up()
+    except PersistenceError as error:
+        raise BackupRefused(f"backup {backup.label}: it cannot be migrated: {error.message}") from error
 
 
 async def _gates(server: ScratchServer, backup: Backup, settings: Settings) -> Sequence[Outcome]:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from persistence.cli import backup, canon, dlq, fit, housekeeping, importing, migrate, replay, tenant, trace, up, worker
-from persistence.cli.console import error_console
+from persistence.cli.console import print_error
 from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError
 
 app = typer.Typer(
@@ -37,9 +37,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except PersistenceError as error:
-        error_console.print(f"error: {error.message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        if error.hint:
-            error_console.print(f"       {error.hint}", markup=False, highlight=False, soft_wrap=True)
+        print_error(error)
         sys.exit(2 if isinstance(error, ServerError | ConfigurationError | ImportFailed) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

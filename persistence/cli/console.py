@@ -16,7 +16,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from persistence.encoding import encode
-from persistence.errors import ConfigurationError, NotFound
+from persistence.errors import ConfigurationError, NotFound, PersistenceError
 from persistence.models import Model, Tenant
 from persistence.plane import Plane, settings_with
 from persistence.settings import Settings
@@ -63,6 +63,13 @@ def settings_for(data_dir: Path | None, **overrides: Any) -> Settings:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a command's coroutine."""
     return asyncio.run(work)
+
+
+def print_error(error: PersistenceError) -> None:
+    """What happened, and what to do next, on standard error."""
+    error_console.print(f"error: {error.message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    if error.hint:
+        error_console.print(f"       {error.hint}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:

@@ -20,11 +20,12 @@ from persistence.cli.console import (
     RunByDefault,
     console,
     error_console,
+    print_error,
     print_json,
     run,
     settings_for,
 )
-from persistence.errors import ConfigurationError
+from persistence.errors import ConfigurationError, PersistenceError
 from persistence.gates.checks import Check, load, select, shipped_suites
 from persistence.gates.code import RULES, scan
 from persistence.gates.documentation import describe
@@ -83,7 +84,11 @@ def fit_run(
         sample=sample,
     )
     checks = select([*shipped_suites(), *load(checks_from or ())], names or ())
-    outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE))
+    try:
+        outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE))
+    except PersistenceError as error:
+        print_error(error)
+        raise typer.Exit(2) from error
     _finish(outcomes, output, fail_on)
 
 

@@ -317,6 +317,15 @@ async def test_missing_archived_wal_is_refused_by_name(
         restore(store, backup.label, tmp_path / "new", lacking, to=moment)
 
 
+async def test_a_backup_of_an_older_schema_is_migrated_before_it_is_judged(store: BackupStore, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "old")
+    with EmbeddedServer(settings.data_dir, durable=False) as old:
+        create_database(old.dsn("postgres", "postgres"), DATABASE)
+        backup = take(store, old.admin_dsn, settings)
+    verification = await verify(store, backup.label, settings)
+    assert (verification.refusal, verification.findings["migrated_from"]) == (None, None)
+
+
 async def test_a_backup_that_fails_leaves_nothing(store: BackupStore, server: EmbeddedServer, settings: Settings) -> None:
     with pytest.raises(PermissionDenied, match="may not copy the cluster"):
         take(store, server.service_dsn, settings)

@@ -104,7 +104,7 @@ def test_a_check_that_cannot_be_run_exits_2_and_changes_nothing(history_audit_ds
 
 def test_what_cannot_begin_exits_2_and_says_why(history_dsn: str, history_audit_dsn: str, mine: Path, tmp_path: Path) -> None:
     ordinary = fit("--dsn", history_dsn)
-    assert (ordinary.returncode, "does not see all tenants" in ordinary.stderr) == (1, True)
+    assert (ordinary.returncode, "does not see all tenants" in ordinary.stderr) == (2, True)
     nowhere = fit("--dsn", f"postgresql://nobody@/nothing?host={tmp_path}")
     assert (nowhere.returncode, "cannot reach the server" in nowhere.stderr) == (2, True)
     assert fit("no_such_check", "--dsn", history_audit_dsn).returncode == 2
