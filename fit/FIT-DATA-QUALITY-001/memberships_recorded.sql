@@ -4,19 +4,27 @@
 -- severity: error
 -- means: Somebody was let into a tenant past the functions, or a recorded tenant or member is gone.
 -- remedy: Ask who did it; delete the membership as the owner, or add it again with persistence tenant add-user.
-SELECT 'tenants ' || coalesce(t.tenant_id, e.tenant_id) AS object, CASE WHEN t.tenant_id IS NULL THEN 'recorded, but not there' WHEN e.id IS NULL THEN 'no TENANT_CREATED of this name, actor and time' END AS detail
+WITH recorded AS (
+  SELECT e.*
+  FROM persistence.tenants AS t
+  JOIN persistence.orchestration_events AS e ON e.tenant_id = t.tenant_id AND e.aggregate_id = t.tenant_id
+)
+SELECT 'tenants ' || t.tenant_id AS object, 'no TENANT_CREATED of this name, actor and time' AS detail
 FROM persistence.tenants AS t
-FULL JOIN (SELECT x.* FROM persistence.orchestration_events AS x WHERE x.aggregate_type = 'TENANT' AND x.event_type = 'TENANT_CREATED') AS e
+LEFT JOIN recorded AS e
   ON e.tenant_id = t.tenant_id
+  AND e.event_type = 'TENANT_CREATED'
   AND e.event_data ->> 'name' = t.name
   AND e.actor = t.actor
   AND e.created_at = t.created_at
   AND e.created_at = t.updated_at
-WHERE t.tenant_id IS NULL OR e.id IS NULL
+WHERE e.id IS NULL
 UNION ALL
-SELECT 'user_tenants ' || coalesce(u.tenant_id, e.tenant_id) || ' ' || coalesce(u.user_id::text, e.event_data ->> 'user_id'), CASE WHEN u.user_id IS NULL THEN 'recorded, but not there' ELSE 'no TENANT_USER_ADDED of this user, actor and time' END
+SELECT
+  'user_tenants ' || coalesce(u.tenant_id, e.tenant_id) || ' ' || coalesce(u.user_id::text, e.event_data ->> 'user_id'),
+  CASE WHEN u.user_id IS NULL THEN 'recorded, but not there' ELSE 'no TENANT_USER_ADDED of this user, actor and time' END
 FROM persistence.user_tenants AS u
-FULL JOIN (SELECT x.* FROM persistence.orchestration_events AS x WHERE x.aggregate_type = 'TENANT' AND x.event_type = 'TENANT_USER_ADDED') AS e
+FULL JOIN (SELECT r.* FROM recorded AS r WHERE r.event_type = 'TENANT_USER_ADDED') AS e
   ON e.tenant_id = u.tenant_id
   AND (e.event_data ->> 'user_id')::uuid = u.user_id
   AND e.actor = u.actor

@@ -6,10 +6,11 @@
 -- remedy: persistence replay --rebuild with the name of the table.
 SELECT e.aggregate_type || ' ' || e.aggregate_id AS object, 'the log is at version ' || e.version || ', the table at ' || coalesce(x.version::text, '(no row)') AS detail
 FROM (
-  SELECT l.tenant_id, l.aggregate_type, l.aggregate_id, max(l.aggregate_version) AS version, max(l.created_at) AS latest
+  SELECT l.tenant_id, l.aggregate_type, l.aggregate_id, max(l.aggregate_version) AS version
   FROM persistence.orchestration_events AS l
   WHERE l.aggregate_type <> 'TENANT'
     AND persistence.in_sample(l.aggregate_id, :sample)
+    AND (l.tenant_id, l.aggregate_id) IN (SELECT late.tenant_id, late.aggregate_id FROM persistence.orchestration_events AS late WHERE late.created_at >= :'since')  -- since
   GROUP BY l.tenant_id, l.aggregate_type, l.aggregate_id
 ) AS e
 LEFT JOIN (
@@ -21,5 +22,4 @@ LEFT JOIN (
   UNION ALL SELECT 'CHECKPOINT', t.tenant_id, t.id, t.version FROM persistence.run_checkpoints AS t
   UNION ALL SELECT 'BACKUP_VERIFICATION', t.tenant_id, t.id, t.version FROM persistence.backup_verifications AS t
 ) AS x ON x.kind = e.aggregate_type AND x.tenant_id = e.tenant_id AND x.id = e.aggregate_id
-WHERE e.latest >= :'since'
-  AND x.version IS DISTINCT FROM e.version
+WHERE x.version IS DISTINCT FROM e.version

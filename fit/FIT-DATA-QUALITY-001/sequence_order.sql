@@ -8,10 +8,10 @@ SELECT e.aggregate_type || ' ' || e.aggregate_id AS object, 'version ' || e.aggr
 FROM (
   SELECT x.*, lag(x.sequence_number) OVER (PARTITION BY x.tenant_id, x.aggregate_id ORDER BY x.aggregate_version) AS previous
   FROM (
-    SELECT x.tenant_id, x.aggregate_id, x.aggregate_type, x.aggregate_version, x.sequence_number, x.created_at
+    SELECT x.tenant_id, x.aggregate_id, x.aggregate_type, x.aggregate_version, x.sequence_number
     FROM persistence.orchestration_events AS x
     WHERE persistence.in_sample(x.aggregate_id, :sample)
+      AND (x.tenant_id, x.aggregate_id) IN (SELECT late.tenant_id, late.aggregate_id FROM persistence.orchestration_events AS late WHERE late.created_at >= :'since')  -- since
   ) AS x
 ) AS e
 WHERE e.previous >= e.sequence_number
-  AND e.created_at >= :'since'

@@ -7,6 +7,6 @@
 SELECT e.aggregate_type || ' ' || e.aggregate_id AS object, count(*) || ' events, numbered ' || min(e.aggregate_version) || ' to ' || max(e.aggregate_version) AS detail
 FROM persistence.orchestration_events AS e
 WHERE persistence.in_sample(e.aggregate_id, :sample)
+  AND (e.tenant_id, e.aggregate_id) IN (SELECT late.tenant_id, late.aggregate_id FROM persistence.orchestration_events AS late WHERE late.created_at >= :'since')  -- since
 GROUP BY e.tenant_id, e.aggregate_type, e.aggregate_id
-HAVING (min(e.aggregate_version) <> 1 OR max(e.aggregate_version) <> count(*))
-  AND max(e.created_at) >= :'since'
+HAVING min(e.aggregate_version) <> 1 OR max(e.aggregate_version) <> count(*)

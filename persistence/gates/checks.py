@@ -33,6 +33,10 @@ _VARIABLE: Final = re.compile(r"(?<!:):(?:'(\w+)'|(\w+))")
 # Without a sample the clause is left out, so that the planner is free to use an index.
 _SAMPLE_CLAUSE: Final = " TABLESAMPLE SYSTEM (:sample)"
 _WHOLE: Final = 100.0
+# So are lines that end so, when nothing is too old to be looked at.
+_SINCE_LINE: Final = "  -- since"
+ALWAYS: Final = "-infinity"
+"""The moment that everything is younger than."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Check:
         sql = self.sql
         if variables["sample"] >= _WHOLE:
             sql = sql.replace(_SAMPLE_CLAUSE, "")
+        if variables["since"] == ALWAYS:
+            sql = "\n".join(line for line in sql.splitlines() if not line.endswith(_SINCE_LINE))
 
         def value(found: re.Match[str]) -> str:
             name = found[1] or found[2]

@@ -19,7 +19,7 @@ from persistence.database.pool import connect
 from persistence.database.server import open_server
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, PersistenceError
-from persistence.gates.checks import Check
+from persistence.gates.checks import ALWAYS, Check
 from persistence.gates.replay import Scope, check_auditor, compare
 from persistence.gates.statements import plans, shipped_statements
 from persistence.resources import resource
@@ -198,7 +198,7 @@ async def violations_of(
 def check_variables(options: Options) -> dict[str, Any]:
     """The variables of checks, but for those that need a database."""
     return {
-        "since": options.since.isoformat() if options.since else "-infinity",
+        "since": options.since.isoformat() if options.since else ALWAYS,
         "sample": options.sample,
         "schemas": ",".join(options.schemas),
         "canon": encode(CANON.reference_rows()),

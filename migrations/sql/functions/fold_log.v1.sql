@@ -25,7 +25,9 @@ BEGIN
       AND (sample >= 100 OR in_sample(log.aggregate_id, sample))
       AND (
         since IS NULL
-        OR log.aggregate_id IN (SELECT late.aggregate_id FROM persistence.orchestration_events AS late WHERE late.created_at >= since)
+        OR (log.tenant_id, log.aggregate_id) IN (
+          SELECT late.tenant_id, late.aggregate_id FROM persistence.orchestration_events AS late WHERE late.created_at >= since
+        )
       )
     GROUP BY log.sequence_number / batch_size
     ORDER BY log.sequence_number / batch_size
