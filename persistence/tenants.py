@@ -16,6 +16,9 @@ _CREATE = "SELECT tenant_id, name, actor, created_at, updated_at FROM persistenc
 # Lets a user work for a tenant; false when the user could already.
 _ADD_USER = "SELECT persistence.add_tenant_user($1, $2, $3)"
 
+# Ends a user's membership; false when there was none.
+_REMOVE_USER = "SELECT persistence.remove_tenant_user($1, $2, $3)"
+
 # Tenants in the order of their ids.
 _LIST = "SELECT tenant_id, name, actor, created_at, updated_at FROM persistence.list_tenants($1, $2)"
 
@@ -38,6 +41,11 @@ class TenantAdministration:
     async def add_user(self, tenant_id: UUID, user_id: UUID, *, actor: str) -> bool:
         """Lets a user work for a tenant. False when the user could already. Raises NotFound."""
         rows = await self._call(_ADD_USER, tenant_id, user_id, actor)
+        return bool(rows[0][0])
+
+    async def remove_user(self, tenant_id: UUID, user_id: UUID, *, actor: str) -> bool:
+        """Ends a user's membership of a tenant. False when there was none."""
+        rows = await self._call(_REMOVE_USER, tenant_id, user_id, actor)
         return bool(rows[0][0])
 
     async def list(self, *, after: UUID | None = None, limit: int = 1000) -> list[Tenant]:

@@ -3,7 +3,7 @@
 -- law: CANON-PERSISTENCE-001 §4.6
 -- severity: error
 -- means: Somebody was let into a tenant past the functions, or a recorded tenant or member is gone.
--- remedy: Ask who did it; delete the membership as the owner, or add it again with persistence tenant add-user.
+-- remedy: Ask who did it. End a membership that nobody recorded with persistence tenant remove-user, end and add again one that is recorded and gone.
 WITH recorded AS (
   SELECT e.*
   FROM persistence.tenants AS t
@@ -24,7 +24,16 @@ SELECT
   'user_tenants ' || coalesce(u.tenant_id, e.tenant_id) || ' ' || coalesce(u.user_id::text, e.event_data ->> 'user_id'),
   CASE WHEN u.user_id IS NULL THEN 'recorded, but not there' ELSE 'no TENANT_USER_ADDED of this user, actor and time' END
 FROM persistence.user_tenants AS u
-FULL JOIN (SELECT r.* FROM recorded AS r WHERE r.event_type = 'TENANT_USER_ADDED') AS e
+FULL JOIN (
+  SELECT r.*
+  FROM (
+    SELECT DISTINCT ON (m.tenant_id, m.event_data ->> 'user_id') m.*
+    FROM recorded AS m
+    WHERE m.event_type IN ('TENANT_USER_ADDED', 'TENANT_USER_REMOVED')
+    ORDER BY m.tenant_id, m.event_data ->> 'user_id', m.aggregate_version DESC
+  ) AS r
+  WHERE r.event_type = 'TENANT_USER_ADDED'
+) AS e
   ON e.tenant_id = u.tenant_id
   AND (e.event_data ->> 'user_id')::uuid = u.user_id
   AND e.actor = u.actor

@@ -10,4 +10,4 @@ LEFT JOIN pg_roles AS r ON r.oid = s.setrole
 LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
 CROSS JOIN LATERAL unnest(s.setconfig) AS setting
 WHERE (s.setdatabase = 0 OR d.datname = current_database())
-  AND setting ~ '^synchronous_commit=(off|false|0)'
+  AND setting ~ '^synchronous_commit=(of?f?|f[als]*e?|no?|0)$'

@@ -8,4 +8,8 @@ SELECT t.tgrelid::regclass::text AS object, 'trigger ' || t.tgname || ' calls ' 
 FROM pg_trigger AS t
 JOIN canon.tables AS w ON t.tgrelid = to_regclass('persistence.' || w.table_name)
 WHERE NOT t.tgisinternal
-  AND t.tgname NOT IN ('append_only', 'stamp_digest', 'requeue_by_update')
+  AND (w.table_name, t.tgname::text, t.tgfoid::regproc::text) NOT IN (
+    ('orchestration_events', 'append_only', 'persistence.refuse_change'),
+    ('orchestration_events', 'stamp_digest', 'persistence.stamp_digest'),
+    ('outbox_events', 'requeue_by_update', 'persistence.requeue_by_update')
+  )

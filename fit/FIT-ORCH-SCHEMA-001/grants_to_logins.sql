@@ -10,3 +10,11 @@ JOIN canon.tables AS t ON c.oid = to_regclass('persistence.' || t.table_name)
 CROSS JOIN LATERAL aclexplode(c.relacl) AS g
 JOIN pg_roles AS r ON r.oid = g.grantee
 WHERE r.rolcanlogin
+UNION ALL
+SELECT c.oid::regclass || '.' || a.attname, g.privilege_type || ' for ' || r.rolname
+FROM pg_class AS c
+JOIN canon.tables AS t ON c.oid = to_regclass('persistence.' || t.table_name)
+JOIN pg_attribute AS a ON a.attrelid = c.oid
+CROSS JOIN LATERAL aclexplode(a.attacl) AS g
+JOIN pg_roles AS r ON r.oid = g.grantee
+WHERE r.rolcanlogin

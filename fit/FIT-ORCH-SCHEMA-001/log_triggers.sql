@@ -16,5 +16,6 @@ WHERE NOT EXISTS (
       AND t.tgfoid = to_regproc('persistence.' || w.function_name)
       AND t.tgenabled IN ('O', 'A')
       AND t.tgqual IS NULL
+      AND t.tgattr::text = ''
       AND t.tgtype::integer & w.bits = w.bits
   )

@@ -12,3 +12,12 @@ WHERE n.nspname = ANY (string_to_array(:'schemas', ','))
   AND c.relkind = 'm'
   AND g.grantee <> c.relowner
   AND (g.grantee = 0 OR g.grantee::regrole::text NOT IN ('persistence_owner', 'persistence_auditor'))
+UNION ALL
+SELECT c.oid::regclass || '.' || a.attname, g.privilege_type || ' for ' || CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_attribute AS a ON a.attrelid = c.oid
+CROSS JOIN LATERAL aclexplode(a.attacl) AS g
+WHERE n.nspname = ANY (string_to_array(:'schemas', ','))
+  AND c.relkind = 'm'
+  AND g.grantee <> c.relowner

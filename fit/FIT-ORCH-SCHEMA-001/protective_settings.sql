@@ -10,4 +10,4 @@ LEFT JOIN pg_roles AS r ON r.oid = s.setrole
 LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
 CROSS JOIN LATERAL unnest(s.setconfig) AS setting
 WHERE (s.setdatabase = 0 OR d.datname = current_database())
-  AND setting ~ '^(session_replication_role=(?!origin)|row_security=(off|false|0))'
+  AND setting ~ '^(session_replication_role=(?!origin)|row_security=(of?f?|f[als]*e?|no?|0)$)'

@@ -12,4 +12,5 @@ WHERE NOT EXISTS (
     AND t.tgfoid = to_regproc('persistence.requeue_by_update')
     AND t.tgenabled IN ('O', 'A')
     AND t.tgtype = 1 + 2 + 16
+    AND t.tgattr::text = ''
 )

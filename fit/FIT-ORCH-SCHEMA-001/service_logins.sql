@@ -4,10 +4,17 @@
 -- severity: error
 -- means: For this login there is no wall between tenants.
 -- remedy: ALTER ROLE … NOSUPERUSER NOBYPASSRLS.
-SELECT l.rolname::text AS object, concat_ws(', ', CASE WHEN l.rolsuper THEN 'SUPERUSER' END, CASE WHEN l.rolbypassrls THEN 'BYPASSRLS' END) || ' as member of ' || g.rolname AS detail
-FROM pg_auth_members AS m
-JOIN pg_roles AS l ON l.oid = m.member
-JOIN pg_roles AS g ON g.oid = m.roleid
-WHERE g.rolname IN ('persistence_app', 'persistence_worker', 'persistence_operator', 'persistence_auditor')
-  AND l.rolcanlogin
+WITH RECURSIVE members AS (
+  SELECT g.oid AS member, g.rolname AS plane_role
+  FROM pg_roles AS g
+  WHERE g.rolname IN ('persistence_app', 'persistence_worker', 'persistence_operator', 'persistence_auditor')
+  UNION
+  SELECT m.member, x.plane_role
+  FROM members AS x
+  JOIN pg_auth_members AS m ON m.roleid = x.member
+)
+SELECT l.rolname::text AS object, concat_ws(', ', CASE WHEN l.rolsuper THEN 'SUPERUSER' END, CASE WHEN l.rolbypassrls THEN 'BYPASSRLS' END) || ' as member of ' || x.plane_role AS detail
+FROM members AS x
+JOIN pg_roles AS l ON l.oid = x.member
+WHERE l.rolcanlogin
   AND (l.rolsuper OR l.rolbypassrls)

@@ -8,5 +8,5 @@ SELECT l.rolname::text AS object, 'has persistence_app and persistence_auditor' 
 FROM pg_roles AS l
 WHERE l.rolcanlogin
   AND NOT l.rolsuper
-  AND pg_has_role(l.oid, 'persistence_app', 'USAGE')
-  AND pg_has_role(l.oid, 'persistence_auditor', 'USAGE')
+  AND pg_has_role(l.oid, 'persistence_app', 'USAGE, SET')
+  AND pg_has_role(l.oid, 'persistence_auditor', 'USAGE, SET')

@@ -95,6 +95,7 @@ SYSTEM_FUNCTIONS = (
     "purge_outbox",
     "append_tenant_event",
     "add_tenant_user",
+    "remove_tenant_user",
     "create_tenant",
     "record_backup_verification",
     "list_tenants",

@@ -17,8 +17,9 @@ from psycopg.rows import dict_row
 
 from persistence.backups.scratch import ScratchServer, check_files, put_together, running, wait_for_recovery
 from persistence.backups.store import Backup, BackupStore
-from persistence.backups.verification import superuser_dsn
-from persistence.database.programs import hand_over
+from persistence.backups.verification import AS_SYSTEM, superuser_dsn
+from persistence.database.embedded import archive_command
+from persistence.database.programs import own_folder
 from persistence.errors import ConfigurationError
 from persistence.settings import Settings
 
@@ -61,21 +62,24 @@ def restore(store: BackupStore, label: str, data_dir: Path, settings: Settings, 
     """Makes a data directory of a backup; the embedded server starts on it as it is, another after it was given its configuration.
 
     to: up to which moment the archived WAL is replayed; None: to the end of the backup, and of the WAL archive if there is one.
-    Raises BackupRefused when a file is wrong or WAL is missing, ConfigurationError when ``data_dir`` is taken or ``to`` cannot be reached.
+    Raises BackupRefused when a file is wrong, or the WAL there is does not reach ``to``; ConfigurationError when ``data_dir`` is taken, or
+    ``to`` lies before the end of the backup.
     """
     backup = store.get(label)
     archive = settings.wal_archive.expanduser().resolve() if settings.wal_archive else None
-    cluster = data_dir.expanduser().resolve() / CLUSTER
-    if cluster.exists():
-        raise ConfigurationError(f"restore: {cluster} exists already", hint="name a new folder with --into")
+    folder = data_dir.expanduser().resolve()
+    cluster = folder / CLUSTER
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigurationError(f"restore: {folder} is there already, and not empty", hint="name a new folder with --into")
     if to is not None:
         if archive is None:
             raise ConfigurationError("restore: a moment needs archived WAL", hint="set PERSISTENCE_WAL_ARCHIVE to its folder")
-        if to < backup.taken_at:
-            raise ConfigurationError(f"restore: {to.isoformat()} is before backup {label} was taken", hint="choose an older backup")
+        if to < backup.ended_at:
+            raise ConfigurationError(
+                f"restore: {to.isoformat()} is before the end of backup {label}", hint="choose an older backup"
+            )
     check_files(store, label, settings)
-    cluster.parent.mkdir(parents=True, exist_ok=True)
-    hand_over(cluster.parent)
+    own_folder(folder)
     try:
         put_together(store, label, cluster, settings)
         with running(cluster, label, settings, _recovery(cluster, archive, to)) as server:
@@ -92,9 +96,10 @@ def held(dsn: str) -> Sequence[dict[str, Any]]:
         return connection.execute(_HELD).fetchall()
 
 
-def release(dsn: str, ids: Sequence[UUID] | None = None) -> int:
-    """Lets entries go: those named, or all. How many. dsn: a login with persistence_operator."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
+def release(admin_dsn: str, ids: Sequence[UUID] | None = None) -> int:
+    """Lets entries go: those named, or all. How many. admin_dsn: an administrator's login, as for migrations."""
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        connection.execute(AS_SYSTEM)
         return len(connection.execute(_RELEASE, (list(ids) if ids is not None else None,)).fetchall())
 
 
@@ -109,18 +114,18 @@ def _begin_anew(server: ScratchServer, backup: Backup, data_dir: Path) -> Restor
 
 
 def _recovery(cluster: Path, archive: Path | None, to: datetime | None) -> list[str]:
-    """The settings that replay archived WAL, where there is some."""
+    """Recovery to the end of the WAL there is, or to a moment, and a timeline of its own from there on: what is written now must not be
+    taken for a continuation of what the restore takes away.
+    """
+    (cluster / "recovery.signal").touch()
+    # Along the history that the backup belongs to: others in the archive are those of copies that were restored from it.
+    options = ["recovery_target_action=promote", "recovery_target_timeline=current", "hot_standby=off"]
     if archive is None:
-        return []
+        return [*options, "restore_command=false", "archive_mode=off"]
     if not archive.is_dir():
         raise ConfigurationError(f"restore: there is no folder {archive}", hint="check PERSISTENCE_WAL_ARCHIVE")
-    (cluster / "recovery.signal").touch()
-    options = [
-        f'restore_command=cp "{archive}/%f" "%p"',
-        "recovery_target_action=promote",
-        "recovery_target_timeline=latest",
-        "hot_standby=off",
-    ]
+    # The history of the new timeline goes to the archive, so that the next restore takes another one.
+    options += [f'restore_command=cp "{archive}/%f" "%p"', "archive_mode=on", f"archive_command={archive_command(archive)}"]
     return [*options, f"recovery_target_time={to.isoformat()}"] if to else options
 
 

@@ -18,7 +18,6 @@ from persistence.settings import Settings
 _CONFIG: Final = """
 listen_addresses = ''
 unix_socket_permissions = 0700
-archive_mode = off
 restart_after_crash = off
 shared_buffers = 256MB
 maintenance_work_mem = 256MB

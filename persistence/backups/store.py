@@ -1,15 +1,18 @@
 """Where backups lie, and what each is."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+import structlog
 from pydantic import ValidationError
 
 from persistence.errors import NotFound, PersistenceError
 from persistence.models import Model
 from persistence.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 _DESCRIPTION = "backup.json"
 
@@ -19,7 +22,10 @@ class BackupRefused(PersistenceError):
 
 
 class Backup(Model):
-    """One backup. parent: the label of the backup that it continues; None for a whole one. size: bytes on disk."""
+    """One backup. parent: the label of the backup that it continues; None for a whole one. size: bytes on disk.
+
+    timeline: of the cluster's history: a restored cluster is on another. superuser: who can log in to a copy of it.
+    """
 
     label: str
     kind: Literal["full", "incremental"]
@@ -29,7 +35,14 @@ class Backup(Model):
     seconds: float
     server_version: str
     system_identifier: str
+    timeline: int
+    superuser: str
     size: int
+
+    @property
+    def ended_at(self) -> datetime:
+        """From when on the copy is consistent."""
+        return self.taken_at + timedelta(seconds=self.seconds)
 
 
 class BackupStore:
@@ -61,13 +74,15 @@ class BackupStore:
         return label
 
     def all(self) -> Sequence[Backup]:
-        """All that are complete, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(
-            (self.get(place.name) for place in self.folder.iterdir() if (place / _DESCRIPTION).is_file()),
-            key=lambda backup: (backup.taken_at, backup.label),
-        )
+        """All that are complete, oldest first. One whose description cannot be read is logged, and left out."""
+        found = []
+        for place in self.folder.iterdir() if self.folder.is_dir() else ():
+            if (place / _DESCRIPTION).is_file():
+                try:
+                    found.append(self.get(place.name))
+                except BackupRefused as refusal:
+                    _log.warning("backup_unreadable", backup=place.name, error=refusal.message)
+        return sorted(found, key=lambda backup: (backup.taken_at, backup.label))
 
     def get(self, label: str) -> Backup:
         """Raises NotFound, or BackupRefused for a description that cannot be read."""

@@ -23,6 +23,9 @@ from persistence.gates.fit import Options, Outcome, Runner
 from persistence.models import new_id
 from persistence.settings import Settings
 
+AS_SYSTEM: Final = "SET ROLE persistence_system"
+"""What an administrator may do and no service: its functions are granted to nobody."""
+
 _RECORD: Final = "SELECT persistence.record_backup_verification(%s, %s, %s::jsonb, %s)"
 
 # The newest verification of each backup.
@@ -37,10 +40,6 @@ ORDER BY b.backup_label, b.verified_at DESC
 OF_THE_MOMENT: Final = frozenset(
     {"leases_expired", "entries_overdue", "entries_released", "dead_letters_attended", "projections_fresh", "backup_verified", "backups_not_refused"}
 )  # fmt: skip
-
-_SUPERUSERS: Final = (
-    "SELECT r.rolname FROM pg_roles AS r WHERE r.rolsuper AND r.rolcanlogin ORDER BY r.rolname = 'postgres' DESC LIMIT 1"
-)
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ async def verify(store: BackupStore, label: str, settings: Settings) -> Verifica
     return Verification(backup, None, findings)
 
 
-def record(verification: Verification, dsn: str, actor: str) -> UUID:
-    """Records a verification in the running database, as an event of the system tenant. dsn: a login with persistence_operator.
+def record(verification: Verification, admin_dsn: str, actor: str) -> UUID:
+    """Records a verification in the running database, as an event of the system tenant. admin_dsn: an administrator's login, as for migrations.
 
     Returns the id of the record.
     """
@@ -90,7 +89,8 @@ def record(verification: Verification, dsn: str, actor: str) -> UUID:
     if verification.refusal is not None:
         data["error_details"] = {"type": "BackupRefused", "message": verification.refusal}
     event_type = "BACKUP_VERIFIED" if verification.is_good else "BACKUP_REFUSED"
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        connection.execute(AS_SYSTEM)
         connection.execute(_RECORD, (verification_id, event_type, encode(data), actor))
     return verification_id
 
@@ -150,7 +150,7 @@ def _check_indexes(server: ScratchServer, backup: Backup, settings: Settings) ->
     status, words = run_program(
         "pg_amcheck",
         f"--host={server.socket}",
-        f"--username={_superuser(server, backup)}",
+        f"--username={backup.superuser}",
         "--no-password",
         "--install-missing",
         "--heapallindexed",
@@ -161,21 +161,9 @@ def _check_indexes(server: ScratchServer, backup: Backup, settings: Settings) ->
         raise BackupRefused(f"backup {backup.label}: amcheck: {' | '.join(words[:3])}")
 
 
-def _superuser(server: ScratchServer, backup: Backup) -> str:
-    for user in ("postgres", "root", "admin"):
-        try:
-            with psycopg.connect(server.dsn(user, backup.database), autocommit=True) as connection:
-                row = connection.execute(_SUPERUSERS).fetchone()
-                assert row is not None
-                return str(row[0])
-        except psycopg.OperationalError:
-            continue
-    raise BackupRefused(f"backup {backup.label}: no superuser named postgres can log in to database {backup.database}")
-
-
 def superuser_dsn(server: ScratchServer, backup: Backup) -> str:
     """The superuser's way into the copy."""
-    return server.dsn(_superuser(server, backup), backup.database)
+    return server.dsn(backup.superuser, backup.database)
 
 
 def _words(outcome: Outcome) -> str:

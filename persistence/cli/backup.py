@@ -22,7 +22,8 @@ from persistence.cli.console import (
 )
 from persistence.cli.tenant import operator
 from persistence.database.server import open_server
-from persistence.errors import ConfigurationError
+from persistence.errors import ConfigurationError, NotFound
+from persistence.plane import Plane
 from persistence.settings import Settings
 
 app = typer.Typer(help="Backups of the whole cluster, and the proof that they are any good.", no_args_is_help=True)
@@ -42,7 +43,9 @@ def create(
 
     async def go() -> Backup:
         async with open_server(settings) as server:
-            return take(BackupStore.of(settings), server.for_administration, settings, full=full)
+            known = verifications(server.audit_dsn)
+            refused = {label for label, (status, _, _) in known.items() if status == "REFUSED"}
+            return take(BackupStore.of(settings), server.for_administration, settings, full=full, refused=refused)
 
     backup = run(go())
     if output is Format.JSON:
@@ -65,7 +68,7 @@ def verify_backup(label: Label = None, data_dir: DataDir = None, output: OutputF
         wanted = label or store.newest().label
         async with open_server(settings) as server:
             verification = await verify(store, wanted, settings)
-            record(verification, server.dsn, operator())
+            record(verification, server.for_administration, operator())
             return verification
 
     verification = run(go())
@@ -169,8 +172,29 @@ def restore_release(
     if everything == bool(ids):
         raise ConfigurationError("release: say what", hint="--id ID for some, --all for everything")
     wanted = [parse_id(text, "id") for text in ids] if ids else None
-    count = _with_server(settings_for(data_dir), lambda server: release(server.dsn, wanted))
+    count = _with_server(settings_for(data_dir), lambda server: release(server.for_administration, wanted))
     console.print(f"{count} released", highlight=False)
+
+
+@restore_app.command("cancel")
+def restore_cancel(
+    entry: Annotated[str, typer.Option("--id", help="The entry that is held back.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, such as: the receiver has it.")],
+    data_dir: DataDir = None,
+) -> None:
+    """End an entry that is held back because it was delivered, or is not wanted any more. The event is EFFECT_CANCELLED, in your name."""
+    entry_id = parse_id(entry, "id")
+
+    async def go() -> None:
+        async with Plane(settings_for(data_dir)) as plane:
+            tenants = [found["tenant_id"] for found in held(plane.server.audit_dsn) if found["id"] == entry_id]
+            if not tenants:
+                raise NotFound(f"entry {entry_id} is not held back", hint="persistence restore held")
+            async with plane.transaction(tenants[0], actor=operator()) as tx:
+                tx.effects.cancel(await tx.effects.get(entry_id), reason)
+
+    run(go())
+    console.print(f"{entry_id} cancelled", highlight=False)
 
 
 def _with_server(settings: Settings, work: Any) -> Any:
@@ -185,7 +209,7 @@ def _before(store: BackupStore, moment: datetime | None) -> str:
     """The newest backup that was taken before a moment."""
     if moment is None:
         return store.newest().label
-    fitting = [backup for backup in store.all() if backup.taken_at <= moment]
+    fitting = [backup for backup in store.all() if backup.ended_at <= moment]
     if not fitting:
         raise ConfigurationError(f"restore: no backup was taken before {moment.isoformat()}", hint="persistence backup list")
     return fitting[-1].label

@@ -44,6 +44,8 @@ def replay(
     if check == bool(tables):
         raise ConfigurationError("replay: say what to do with it", hint="persistence replay --verify, or --rebuild TABLE")
     if tables:
+        if tenant:
+            raise ConfigurationError("replay: a table is restored for all tenants", hint="leave --tenant out")
         names = list(NAMES) if "all" in tables else tables
         _print_rebuilt(run(_rebuild(data_dir, names)), output)
         return
@@ -78,6 +80,9 @@ def replay(
 
 def state(
     run_id: Annotated[str, typer.Option("--run", help="The run.")],
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="Id of its tenant, where two tenants have a run of that id.")
+    ] = None,
     at: Annotated[
         str | None,
         typer.Option("--at", metavar="TIME|SEQUENCE", help="A time (ISO 8601), or the sequence number of an event. Default: now."),
@@ -88,13 +93,14 @@ def state(
     """Show a run as it was at a moment: folded from its events up to then. The login needs persistence_auditor."""
     wanted = parse_id(run_id, "run")
     moment, sequence_number = _place(at)
+    tenant_id = parse_id(tenant, "tenant") if tenant else None
 
     async def go() -> RunState:
         settings = settings_for(data_dir)
         async with open_server(settings) as server:
             connection = await connect(server.audit_dsn, settings)
             try:
-                return await run_at(connection, wanted, moment=moment, sequence_number=sequence_number)
+                return await run_at(connection, wanted, moment=moment, sequence_number=sequence_number, tenant_id=tenant_id)
             finally:
                 await connection.close()
 

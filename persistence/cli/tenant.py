@@ -87,3 +87,24 @@ def add_user(
         print_json({"tenant_id": str(found.tenant_id), "user_id": user, "added": is_new})
     else:
         console.print(f"user {user} {'may now' if is_new else 'could already'} work for {found.name}", highlight=False)
+
+
+@app.command("remove-user")
+def remove_user(
+    tenant: Annotated[str, typer.Argument(help="Name or id of the tenant.")],
+    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """End a user's membership of a tenant."""
+
+    async def go() -> tuple[Tenant, bool]:
+        async with Plane(settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            return found, await plane.tenants.remove_user(found.tenant_id, parse_id(user, "USER"), actor=operator())
+
+    found, was_member = run(go())
+    if output is Format.JSON:
+        print_json({"tenant_id": str(found.tenant_id), "user_id": user, "removed": was_member})
+    else:
+        console.print(f"user {user} {'may no longer' if was_member else 'could not'} work for {found.name}", highlight=False)

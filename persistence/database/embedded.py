@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import psutil
 
-from persistence.database.programs import hand_over, run_program
+from persistence.database.programs import hand_over, own_folder, run_program
 from persistence.errors import ServerError
 
 DATABASE = "persistence"
@@ -30,6 +30,12 @@ _START_SECONDS = 300
 _ORPHAN_SECONDS = 60
 _MAX_SOCKET_PATH = 100
 _MEBIBYTE = 1024 * 1024
+
+
+def archive_command(folder: Path) -> str:
+    """Copies a finished WAL file, whole or not at all. A file that is there already is right if it is the same."""
+    target = f'"{folder}/%f"'
+    return f'cmp -s "%p" {target} || (test ! -f {target} && cp "%p" {target}.new && sync {target}.new && mv {target}.new {target})'
 
 
 class EmbeddedServer:
@@ -196,11 +202,8 @@ class EmbeddedServer:
     def _archiving(self) -> list[str]:
         if self._wal_archive is None:
             return []
-        self._wal_archive.mkdir(parents=True, exist_ok=True)
-        hand_over(self._wal_archive)
-        target = f'"{self._wal_archive}/%f"'
-        command = f'test ! -f {target} && cp "%p" {target}.new && sync {target}.new && mv {target}.new {target}'
-        return ["-c archive_mode=on", f"-c archive_command='{command}'"]
+        own_folder(self._wal_archive)
+        return ["-c archive_mode=on", f"-c archive_command='{archive_command(self._wal_archive)}'"]
 
     def _wait_for_orphans(self) -> None:
         """When a server was killed its sessions end on their own; starting another beside them would ruin the data."""

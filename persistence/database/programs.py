@@ -6,7 +6,7 @@ import pwd
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +25,13 @@ def programs() -> Path:
     return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
-def run_program(program: str, *arguments: str, folder: Path | None = None) -> tuple[int, Sequence[str]]:
+def run_program(
+    program: str, *arguments: str, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[int, Sequence[str]]:
     """Runs one of PostgreSQL's programs as the servers' user. Returns its exit status and the lines it wrote.
 
-    folder: of the programs, where they are not the embedded ones. Its output goes to a file: a server that it starts keeps that open.
+    folder: of the programs, where they are not the embedded ones. environment: variables besides this process's own.
+    The output goes to a file: a server that is started keeps it open.
     """
     user = _system_user() if os.geteuid() == 0 else None
     with tempfile.TemporaryFile("w+") as output:
@@ -39,6 +42,7 @@ def run_program(program: str, *arguments: str, folder: Path | None = None) -> tu
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
+                env={**os.environ, **environment} if environment else None,
                 start_new_session=True,  # a Ctrl-C in the terminal is for us, not for the server
                 user=user.pw_uid if user else None,
                 group=user.pw_gid if user else None,
@@ -63,6 +67,15 @@ def hand_over(folder: Path) -> None:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
             parent.chmod(mode | stat.S_IXOTH)
+
+
+def own_folder(folder: Path) -> None:
+    """Makes a folder that the servers' user may write. One that was there already is left as it is, unless it is empty."""
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        hand_over(folder)
+    elif not any(folder.iterdir()):
+        hand_over(folder)
 
 
 def _system_user() -> pwd.struct_passwd:

@@ -25,6 +25,8 @@ def open_canon(place: str, repository: Path) -> Canon:
 
 def last_release(repository: Path) -> str | None:
     """The newest tag that the git repository's present commit follows, if there is any."""
+    if _git(repository, "ls-files", "--error-unmatch", "VERSION").returncode != 0:
+        return None  # an installed package may lie inside of somebody's repository
     done = _git(repository, "describe", "--tags", "--abbrev=0")
     return done.stdout.strip() if done.returncode == 0 else None
 

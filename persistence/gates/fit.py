@@ -11,6 +11,7 @@ from hashlib import md5
 from typing import Any, Final, Literal
 
 import asyncpg
+import psycopg
 
 from persistence.canon import CANON
 from persistence.database.failures import DATABASE_ERRORS, translated
@@ -18,7 +19,7 @@ from persistence.database.migrator import head_revision
 from persistence.database.pool import connect
 from persistence.database.server import open_server
 from persistence.encoding import encode
-from persistence.errors import ConfigurationError, PersistenceError
+from persistence.errors import ConfigurationError, PersistenceError, ServerError
 from persistence.gates.checks import ALWAYS, Check
 from persistence.gates.replay import Scope, check_auditor, compare
 from persistence.gates.statements import plans, shipped_statements
@@ -28,8 +29,10 @@ from persistence.settings import Settings
 Verdict = Literal["passed", "violated", "failed", "skipped"]
 """failed: the check could not be run, so nothing is known. skipped: it was not asked for here."""
 
-_BODY: Final = re.compile(r"CREATE FUNCTION persistence\.(\w+)\(.*?AS \$\$\n(.*)\$\$;", re.DOTALL)
-_NAME: Final = re.compile(r"CREATE (?:FUNCTION|AGGREGATE) persistence\.(\w+)")
+_FUNCTION: Final = re.compile(
+    r"^CREATE (FUNCTION|AGGREGATE) persistence\.(\w+)\((.*?)(?:^AS \$\$\n(.*?)^\$\$;|\);$)", re.DOTALL | re.MULTILINE
+)
+_SETTING: Final = re.compile(r"^SET (\w+) = (.*?)(?:  --.*)?$", re.MULTILINE)
 
 _LIMITS: Final = "SELECT set_config('statement_timeout', $1, true), set_config('work_mem', '64MB', true), set_config('lock_timeout', '10s', true)"
 
@@ -39,10 +42,14 @@ _PATH: Final = "SET LOCAL search_path = pg_catalog, pg_temp"
 # What a check returns, but never more than memory and reader can bear.
 _SOME: Final = "SELECT * FROM (\n{check}\n) AS violation LIMIT $1"
 
-# Some tenant, for probes that need one.
-_SOME_TENANT: Final = (
-    "SELECT coalesce(min(t.tenant_id::text), '00000000-0000-0000-0000-000000000000') FROM persistence.tenants AS t"
+# A tenant that has something to be seen, for probes that need one.
+_SOME_TENANT: Final = """
+SELECT coalesce(
+  (SELECT r.tenant_id::text FROM persistence.runs AS r LIMIT 1),
+  (SELECT max(t.tenant_id::text) FROM persistence.tenants AS t),
+  '00000000-0000-0000-0000-000000000000'
 )
+"""
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,10 @@ class Runner:
         finally:
             await connection.close()
         if self.service_dsn and any(check.needs == "plans" for check in checks):
-            variables["plans"] = encode(await asyncio.to_thread(plans, self.service_dsn, shipped_statements()))
+            try:
+                variables["plans"] = encode(await asyncio.to_thread(plans, self.service_dsn, shipped_statements()))
+            except psycopg.Error as error:
+                raise ServerError(f"cannot reach the server: {error}".strip(), hint="check PERSISTENCE_DSN") from error
         return variables
 
     async def _outcome(self, check: Check, variables: dict[str, Any]) -> Outcome:
@@ -209,18 +219,22 @@ def check_variables(options: Options) -> dict[str, Any]:
     }
 
 
-def _shipped_functions() -> list[dict[str, str | None]]:
-    """Names and digests of the newest version of each function. Those whose body PostgreSQL keeps parsed have no digest."""
+def _shipped_functions() -> list[dict[str, Any]]:
+    """The newest version of each function: the digest of its body, whether it lends its owner's rights, its settings."""
     newest: dict[str, tuple[int, str]] = {}
     for path in (resource("migrations") / "sql" / "functions").glob("*.sql"):
         name, version = path.name.split(".")[:2]
         number = int(version.removeprefix("v"))
         if number > newest.get(name, (0, ""))[0]:
             newest[name] = number, path.read_text(encoding="utf-8")
-    shipped: list[dict[str, str | None]] = []
-    for _, text in newest.values():
-        bodies = {
-            found[1]: md5(found[2].strip(" \n").encode(), usedforsecurity=False).hexdigest() for found in _BODY.finditer(text)
-        }
-        shipped += [{"name": name, "body_md5": bodies.get(name)} for name in _NAME.findall(text)]
-    return shipped
+    return [_shipped_function(found) for _, text in newest.values() for found in _FUNCTION.finditer(text)]
+
+
+def _shipped_function(found: re.Match[str]) -> dict[str, Any]:
+    kind, name, head, body = found.groups()
+    return {
+        "name": name,
+        "body_md5": md5(body.strip(" \n").encode(), usedforsecurity=False).hexdigest() if kind == "FUNCTION" else None,
+        "is_definer": "SECURITY DEFINER" in head,
+        "config": sorted(f"{setting}={value.strip()}" for setting, value in _SETTING.findall(head)),
+    }

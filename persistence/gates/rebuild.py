@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming, quote
-from persistence.database.tables import RUN_CHECKPOINTS, table
+from persistence.database.tables import OUTBOX_EVENTS, RUN_CHECKPOINTS, table
 from persistence.errors import ConfigurationError
 from persistence.gates.replay import TABLES, Scope, fold
 
@@ -27,8 +28,10 @@ SET LOCAL statement_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 GRANT persistence_auditor TO persistence_owner;
 SET LOCAL ROLE persistence_owner;
-LOCK TABLE persistence.orchestration_events IN SHARE ROW EXCLUSIVE MODE;
 """
+_LOCK: Final = "LOCK TABLE persistence.{table} IN ACCESS EXCLUSIVE MODE"
+_LOCK_LOG: Final = "LOCK TABLE persistence.orchestration_events IN SHARE ROW EXCLUSIVE MODE"
+_TRIES: Final = 10
 _END: Final = "SET LOCAL ROLE NONE; REVOKE persistence_auditor FROM persistence_owner"
 
 _OPEN: Final = "ALTER TABLE persistence.{table} NO FORCE ROW LEVEL SECURITY"
@@ -51,11 +54,13 @@ WHERE f.tenant_id = k.tenant_id
   AND to_jsonb(k) - 'state' IS DISTINCT FROM to_jsonb(f) - 'state'
 """
 
+# A record of a delivered effect is missing by right: it was purged.
 _RESTORE: Final = """
 INSERT INTO persistence.{table} ({columns})
 SELECT {columns}
 FROM pg_temp.{table} AS f
 WHERE NOT EXISTS (SELECT FROM persistence.{table} AS k WHERE k.tenant_id = f.tenant_id AND k.id = f.id)
+  AND NOT ($1::boolean AND f.status = 'PUBLISHED')
 """
 
 _UNQUEUE: Final = """
@@ -100,19 +105,7 @@ async def rebuild(connection: asyncpg.Connection, names: Sequence[str]) -> list[
     done: dict[str, Rebuilt] = {}
     try:
         if wanted or QUEUE in names:
-            async with connection.transaction():
-                await connection.execute(_BEGIN)
-                await fold(connection, Scope())
-                for name in (*wanted, QUEUE):
-                    await connection.execute(naming(_OPEN, table=name))
-                await connection.execute(_SILENCE)
-                done = await _restore(connection, wanted)
-                if QUEUE in names:
-                    done[QUEUE] = await _requeue(connection)
-                await connection.execute(_SPEAK)
-                for name in (*wanted, QUEUE):
-                    await connection.execute(naming(_CLOSE, table=name))
-                await connection.execute(_END)
+            done = await _locked(connection, wanted, with_queue=QUEUE in names)
         if PROJECTION in names:
             async with connection.transaction():
                 await connection.execute(_REFRESH)
@@ -120,6 +113,37 @@ async def rebuild(connection: asyncpg.Connection, names: Sequence[str]) -> list[
     except DATABASE_ERRORS as error:
         raise translated(error) from error
     return [done[name] for name in NAMES if name in done]
+
+
+async def _locked(connection: asyncpg.Connection, names: Sequence[str], *, with_queue: bool) -> dict[str, Rebuilt]:
+    """All locks are taken before the fold; where that ends in a deadlock with a writer, it is tried again."""
+    tries = AsyncRetrying(
+        retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=stop_after_attempt(_TRIES),
+        reraise=True,
+    )
+
+    async def once() -> dict[str, Rebuilt]:
+        async with connection.transaction():
+            await connection.execute(_BEGIN)
+            for name in (*names, QUEUE):
+                await connection.execute(naming(_LOCK, table=name))
+            await connection.execute(_LOCK_LOG)
+            await fold(connection, Scope())
+            for name in (*names, QUEUE):
+                await connection.execute(naming(_OPEN, table=name))
+            await connection.execute(_SILENCE)
+            done = await _restore(connection, names)
+            if with_queue:
+                done[QUEUE] = await _requeue(connection)
+            await connection.execute(_SPEAK)
+            for name in (*names, QUEUE):
+                await connection.execute(naming(_CLOSE, table=name))
+            await connection.execute(_END)
+            return done
+
+    return await tries(once)
 
 
 async def _restore(connection: asyncpg.Connection, names: Sequence[str]) -> dict[str, Rebuilt]:
@@ -148,7 +172,7 @@ async def _write(connection: asyncpg.Connection, names: Sequence[str]) -> dict[s
         kept = {"tenant_id", "id", *(["state"] if name == RUN_CHECKPOINTS.name else [])}
         assignments = ", ".join(f"{quote(column)} = f.{quote(column)}" for column in columns if column not in kept)
         listed = ", ".join(quote(column) for column in columns)
-        restored = await connection.execute(naming(_RESTORE, table=name).replace("{columns}", listed))
+        restored = await connection.execute(naming(_RESTORE, table=name).replace("{columns}", listed), name == OUTBOX_EVENTS.name)
         corrected = await connection.execute(naming(_CORRECT, table=name).replace("{assignments}", assignments))
         done[name] = _count(corrected), _count(restored)
     return done

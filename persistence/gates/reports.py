@@ -140,7 +140,7 @@ def _sarif(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "ruleIndex": index,
             "level": outcome.check.severity,
             "message": {"text": f"{violation.object}: {violation.detail}"},
-            "locations": [_location(violation)],
+            "locations": [_location(outcome, violation)],
         }
         for index, outcome in enumerate(outcomes)
         for violation in outcome.violations
@@ -163,12 +163,8 @@ def _sarif(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _location(violation: Violation) -> dict[str, Any]:
-    if violation.path is None:
-        return {"logicalLocations": [{"fullyQualifiedName": violation.object}]}
-    return {
-        "physicalLocation": {
-            "artifactLocation": {"uri": violation.path},
-            "region": {"startLine": violation.line or 1},
-        }
-    }
+def _location(outcome: Outcome, violation: Violation) -> dict[str, Any]:
+    """The place in code; of what is in a database, the check that found it, since code scanning wants a file."""
+    path = violation.path or f"fit/{outcome.check.suite}/{outcome.check.path.name}"
+    place: dict[str, Any] = {"artifactLocation": {"uri": path}, "region": {"startLine": violation.line or 1}}
+    return {"physicalLocation": place, "logicalLocations": [{"fullyQualifiedName": violation.object}]}

@@ -10,7 +10,7 @@ import asyncpg
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming
 from persistence.encoding import decode
-from persistence.errors import NotFound
+from persistence.errors import ConfigurationError, NotFound
 from persistence.gates.replay import check_auditor, shadow
 
 PARTS: Final = ("steps", "tool_calls", "effects", "run_checkpoints")
@@ -63,9 +63,12 @@ async def run_at(
     try:
         async with connection.transaction(isolation="repeatable_read"):
             await check_auditor(connection)
-            found = await connection.fetchrow(_FIND, run_id, tenant_id)
-            if found is None:
+            candidates = await connection.fetch(_FIND, run_id, tenant_id)
+            if not candidates:
                 raise NotFound(f"there is no run {run_id}", hint="check the id and the tenant")
+            if len(candidates) > 1:
+                raise ConfigurationError(f"{len(candidates)} tenants have a run {run_id}", hint="name the tenant")
+            [found] = candidates
             await shadow(connection)
             await connection.fetch(_FOLD, found["tenant_id"], found["correlation_id"], moment, sequence_number)
             run = await connection.fetchval(_RUN, run_id)

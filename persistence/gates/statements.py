@@ -80,13 +80,16 @@ def plans(dsn: str, statements: Sequence[tuple[str, str]]) -> list[dict[str, str
     Returns rows of statement, table_name, and error for a statement that cannot be planned.
     """
     found: list[dict[str, str | None]] = []
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("SET enable_seqscan = off")
-        connection.execute("SET search_path = persistence")
+    # In a transaction: behind a pooler, what is set for a session is set for whoever comes next.
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL search_path = persistence")
         for place, statement in statements:
             try:
-                # Without parameters of its own psycopg sends the text as it stands, placeholders and all: GENERIC_PLAN wants it so.
-                [[plan]] = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}".encode()).fetchall()
+                with connection.transaction():
+                    # Without parameters of its own psycopg sends the text as it stands, placeholders and all: GENERIC_PLAN wants it so.
+                    [[plan]] = connection.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}".encode()).fetchall()
+            except psycopg.errors.InsufficientPrivilege:
+                continue  # what this login may not send it does not send
             except psycopg.Error as error:
                 found.append({"statement": place, "table_name": None, "error": str(error).strip().splitlines()[0]})
                 continue

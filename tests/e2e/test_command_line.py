@@ -156,6 +156,30 @@ def test_backups_from_end_to_end(running: list[str], data_dir: str, tmp_path: Pa
     assert "nothing waits for delivery" in typed("restore", "held", "--data-dir", str(tmp_path / "new"))
     assert "0 released" in typed("restore", "release", "--all", "--data-dir", str(tmp_path / "new"))
     assert "say what" in typed("restore", "release", "--data-dir", str(tmp_path / "new"), expect=2)
-    assert "exists already" in typed(
+    assert "is there already" in typed(
         "restore", backup["label"], "--into", str(tmp_path / "new"), "--data-dir", data_dir, expect=2, **kept
     )
+
+
+def test_what_a_restore_holds_back_is_cancelled_or_released(data_dir: str, tmp_path: Path, running: list[str]) -> None:
+    kept = {"PERSISTENCE_BACKUP_DIR": str(tmp_path / "kept")}
+    code = (
+        "import asyncio\nfrom persistence import Plane\n"
+        "async def main():\n"
+        "    async with Plane() as plane:\n"
+        "        tenant = (await plane.tenants.list())[0]\n"
+        "        async with plane.transaction(tenant.tenant_id, actor='agent:x') as tx:\n"
+        "            run = tx.runs.start(run_type='held')\n"
+        "            for key in ('a', 'b'):\n"
+        "                tx.effects.request(run, 'NOBODY_HANDLES', spec={}, idempotency_key=key)\n"
+        "asyncio.run(main())"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(PERSISTENCE_DATA_DIR=data_dir), check=True)
+    typed("backup", "create", "--full", "--data-dir", data_dir, **kept)
+    new = str(tmp_path / "new")
+    document = json.loads(typed("restore", "--into", new, "--data-dir", data_dir, "--format", "json", **kept))
+    first, second = (entry["id"] for entry in document["held"])
+    assert f"{first} cancelled" in typed("restore", "cancel", "--id", first, "--reason", "the receiver has it", "--data-dir", new)
+    assert "is not held back" in typed("restore", "cancel", "--id", first, "--reason", "again", "--data-dir", new, expect=1)
+    assert "1 released" in typed("restore", "release", "--id", second, "--data-dir", new)
+    assert "111 passed" in typed("fit", "--data-dir", new)

@@ -74,7 +74,7 @@ async def test_a_good_backup_is_proven_and_the_proof_is_an_event(
     assert (verification.refusal, verification.is_good) == (None, True)
     assert verification.findings["checks"] > 100
     assert {"files_seconds", "copy_seconds", "gates_seconds", "indexes_seconds"} <= set(verification.findings)
-    record(verification, server.service_dsn, "user:dba")
+    record(verification, server.admin_dsn, "user:dba")
     with psycopg.connect(server.admin_dsn) as connection:
         event = connection.execute(
             "SELECT event_type, actor FROM persistence.orchestration_events WHERE aggregate_type = 'BACKUP_VERIFICATION' "
@@ -152,7 +152,7 @@ async def test_a_damaged_backup_is_refused_by_name_and_not_restored(
     with pytest.raises(BackupRefused, match=backup.label):
         restore(store, backup.label, tmp_path / "new", settings)
     assert not (tmp_path / "new" / "postgresql").exists()
-    record(verification, server.service_dsn, "user:dba")
+    record(verification, server.admin_dsn, "user:dba")
     with psycopg.connect(server.admin_dsn) as connection:
         row = connection.execute(
             "SELECT status, error_details ->> 'message' FROM persistence.backup_verifications WHERE backup_label = %s ORDER BY created_at DESC",
@@ -233,7 +233,7 @@ async def test_a_restore_to_a_moment_goes_on_in_a_new_epoch_with_the_outbox_held
             worker = worker_with(note)
             await worker.drain(plane)
             assert delivered == []
-            assert release(again.service_dsn) == 1
+            assert release(again.admin_dsn) == 1
             await worker.drain(plane)
             assert delivered == ["before"]
 
@@ -277,6 +277,32 @@ def archive_all(server: EmbeddedServer, settings: Settings) -> None:
         assert datetime.now(UTC) < deadline, "the WAL is not archived"
 
 
+async def test_what_follows_a_restore_continues_no_backup_of_before(
+    store: BackupStore, backup: Backup, settings: Settings, live: Plane, tenant_id: object, tmp_path: Path
+) -> None:
+    lonely = settings.model_copy(update={"wal_archive": None})
+    for name in ("first", "second"):
+        restore(store, backup.label, tmp_path / name, lonely)
+        with EmbeddedServer(tmp_path / name, durable=False) as again:
+            taken = take(store, again.admin_dsn, settings)
+            assert (taken.kind, taken.timeline > backup.timeline) == ("full", True)
+            shutil.rmtree(store.place(taken.label))
+
+
+async def test_a_refused_or_old_backup_is_not_continued(
+    store: BackupStore, backup: Backup, settings: Settings, server: EmbeddedServer
+) -> None:
+    assert take(store, server.admin_dsn, settings, refused=[backup.label]).kind == "full"
+    newest = store.newest()
+    store.describe(newest.model_copy(update={"taken_at": newest.taken_at - timedelta(days=8)}))
+    store.describe(backup.model_copy(update={"taken_at": backup.taken_at - timedelta(days=9)}))
+    assert take(store, server.admin_dsn, settings).kind == "full"
+    (store.place(newest.label) / "backup.json").write_text("{")
+    assert newest.label not in {known.label for known in store.all()}
+    with pytest.raises(BackupRefused, match="cannot be read"):
+        store.get(newest.label)
+
+
 def restored_to(store: BackupStore, backup: Backup, into: Path, settings: Settings, to: datetime | None) -> Restored:
     return restore(store, backup.label, into, settings, to=to)
 
@@ -286,9 +312,9 @@ async def test_a_restore_that_cannot_be_is_refused_and_leaves_nothing(
 ) -> None:
     archive_all(server, settings)
     (tmp_path / "taken" / "postgresql").mkdir(parents=True)
-    with pytest.raises(ConfigurationError, match="exists already"):
+    with pytest.raises(ConfigurationError, match="is there already"):
         restored_to(store, backup, tmp_path / "taken", settings, None)
-    with pytest.raises(ConfigurationError, match="is before backup"):
+    with pytest.raises(ConfigurationError, match="is before the end of backup"):
         restored_to(store, backup, tmp_path / "a", settings, backup.taken_at - timedelta(days=1))
     without = settings.model_copy(update={"wal_archive": None})
     with pytest.raises(ConfigurationError, match="needs archived WAL"):

@@ -35,8 +35,10 @@ async def write_history(plane: Plane) -> None:
         tx.checkpoints.save(parent, {"n": 1})
         tx.runs.start(parent, run_type="child")
     async with plane.pool.acquire() as connection:
-        await connection.execute(_VERIFIED)
         await connection.execute("SELECT persistence.refresh_projections()")
+    administrator = await asyncpg.connect(plane.server.for_administration)
+    await administrator.execute(_VERIFIED)
+    await administrator.close()
 
 
 @pytest.fixture(scope="session")

@@ -76,10 +76,19 @@ def test_a_rule_finds_its_violation_and_its_cure_silences_it(tmp_path: Path, rul
         "TRUNCATE orders",
         "CREATE TABLE x (id int)",
         "SELECT persistence.append_events($1)",
+        "select * from persistence.runs where tenant_id = 1",
     ],
 )
 def test_statements_are_known_by_their_form(tmp_path: Path, sql: str) -> None:
     assert found(tmp_path, "raw_sql", f"Q = {sql!r}\n") == [1]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import sqlalchemy.orm\n", "from sqlalchemy import orm\n", "from django.db import connection\n", "import sqlalchemy as sa\n"],
+)
+def test_sessions_are_known_by_their_modules(tmp_path: Path, code: str) -> None:
+    assert found(tmp_path, "orm_session", code) == [1]
 
 
 def test_an_exception_on_the_line_above_and_one_for_nothing(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ BEGIN
     )
     SELECT
       ut.tenant_id, e.id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_data,
-      e.correlation_id, e.causation_id, e.actor, e.source, coalesce(e.occurred_at, now())
+      e.correlation_id, e.causation_id, e.actor, e.source, coalesce(e.occurred_at, statement_timestamp())
     FROM user_tenants AS ut
     CROSS JOIN ROWS FROM (
       jsonb_to_recordset(events) AS (

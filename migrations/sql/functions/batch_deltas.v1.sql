@@ -47,7 +47,7 @@ BEGIN
         (array_agg(c.causation_id ORDER BY c.aggregate_version))[1],
         (array_agg(c.actor ORDER BY c.aggregate_version))[1],
         (array_agg(c.id ORDER BY c.aggregate_version))[count(*)],
-        min(c.created_at),
+        (array_agg(c.created_at ORDER BY c.aggregate_version))[1],
         max(c.created_at),
         jsonb_merge(c.doc ORDER BY c.aggregate_version)
       )::aggregate_delta AS delta,

@@ -1,4 +1,6 @@
 -- The tenant of the present transaction, NULL when none was entered.
 CREATE FUNCTION persistence.current_tenant_id() RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN nullif(current_setting('persistence.tenant_id', true), '')::uuid;
+AS $$
+  SELECT nullif(current_setting('persistence.tenant_id', true), '')::uuid
+$$;

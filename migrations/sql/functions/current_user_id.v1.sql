@@ -1,4 +1,6 @@
 -- The user in whose name the present transaction works, NULL when none was entered.
 CREATE FUNCTION persistence.current_user_id() RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN nullif(current_setting('persistence.user_id', true), '')::uuid;
+AS $$
+  SELECT nullif(current_setting('persistence.user_id', true), '')::uuid
+$$;

@@ -27,7 +27,7 @@ BEGIN
       status = d.status,
       version = d.version,
       last_event_id = d.last_event_id,
-      updated_at = d.updated_at,
+      updated_at = greatest(s.updated_at, d.updated_at),
       restored_at = coalesce((d.doc ->> 'restored_at')::timestamptz, s.restored_at),
       state = CASE WHEN d.doc ? 'state' THEN NULL ELSE s.state END
     FROM unnest(deltas) AS d

@@ -26,7 +26,7 @@ BEGIN
       status = d.status,
       version = d.version,
       last_event_id = d.last_event_id,
-      updated_at = d.updated_at,
+      updated_at = greatest(s.updated_at, d.updated_at),
       retry_count = CASE WHEN d.doc ? 'retry_count' THEN (d.doc ->> 'retry_count')::integer ELSE s.retry_count END,
       next_retry_at = CASE WHEN d.doc ? 'next_retry_at' THEN (d.doc ->> 'next_retry_at')::timestamptz ELSE s.next_retry_at END,
       execution_result = CASE WHEN d.doc ? 'execution_result' THEN nullif(d.doc -> 'execution_result', 'null') ELSE s.execution_result END,

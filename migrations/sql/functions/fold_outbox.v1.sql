@@ -36,7 +36,7 @@ BEGIN
       status = CASE d.status WHEN 'EXECUTED' THEN 'PUBLISHED' ELSE d.status END,
       version = d.version,
       last_event_id = d.last_event_id,
-      updated_at = d.updated_at,
+      updated_at = greatest(s.updated_at, d.updated_at),
       retry_count = CASE WHEN d.doc ? 'retry_count' THEN (d.doc ->> 'retry_count')::integer ELSE s.retry_count END,
       next_retry_at = CASE WHEN d.doc ? 'next_retry_at' THEN (d.doc ->> 'next_retry_at')::timestamptz ELSE s.next_retry_at END,
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,

@@ -45,7 +45,7 @@ BEGIN
       status = d.status,
       version = d.version,
       last_event_id = d.last_event_id,
-      updated_at = d.updated_at,
+      updated_at = greatest(s.updated_at, d.updated_at),
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
       retry_count = s.retry_count + d.retries,
       processed_at = CASE WHEN d.doc ? 'processed_at' THEN (d.doc ->> 'processed_at')::timestamptz ELSE s.processed_at END

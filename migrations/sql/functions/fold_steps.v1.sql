@@ -26,7 +26,7 @@ BEGIN
       status = d.status,
       version = d.version,
       last_event_id = d.last_event_id,
-      updated_at = d.updated_at,
+      updated_at = greatest(s.updated_at, d.updated_at),
       output_result = CASE WHEN d.doc ? 'output_result' THEN nullif(d.doc -> 'output_result', 'null') ELSE s.output_result END,
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
       wait_reason = CASE WHEN d.doc ? 'wait_reason' THEN d.doc ->> 'wait_reason' ELSE s.wait_reason END,

@@ -26,7 +26,7 @@ BEGIN
       status = d.status,
       version = d.version,
       last_event_id = d.last_event_id,
-      updated_at = d.updated_at,
+      updated_at = greatest(s.updated_at, d.updated_at),
       tool_result = CASE WHEN d.doc ? 'tool_result' THEN nullif(d.doc -> 'tool_result', 'null') ELSE s.tool_result END,
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
       started_at = coalesce((d.doc ->> 'started_at')::timestamptz, s.started_at),

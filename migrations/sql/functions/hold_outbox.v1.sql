@@ -1,4 +1,5 @@
 -- Holds back everything that is to be delivered, and returns it: after a restore, for what was delivered meanwhile is not known here.
+-- Granted to nobody: an administrator calls it as persistence_system.
 CREATE FUNCTION persistence.hold_outbox() RETURNS SETOF persistence.outbox_queue
 LANGUAGE sql SECURITY DEFINER
 SET search_path = persistence, pg_temp

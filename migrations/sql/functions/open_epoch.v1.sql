@@ -1,5 +1,6 @@
 -- Begins a new epoch of the log after epoch `after`, unless somebody did meanwhile. Returns the present one. After a restore this must be called: the
 -- cluster is the same, but its transaction ids are given out a second time.
+-- Granted to nobody: an administrator calls it as persistence_system.
 CREATE FUNCTION persistence.open_epoch(after integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp

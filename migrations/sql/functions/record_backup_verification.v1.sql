@@ -1,5 +1,6 @@
 -- Records what came of trying a backup, in the log of the system tenant. The same id again records nothing.
 -- event_type: BACKUP_VERIFIED or BACKUP_REFUSED; event_data: see canon.event_types.
+-- Granted to nobody: an administrator calls it as persistence_system.
 CREATE FUNCTION persistence.record_backup_verification(id uuid, event_type text, event_data jsonb, actor text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp

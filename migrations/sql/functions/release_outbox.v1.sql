@@ -1,4 +1,5 @@
 -- Lets entries go that were held back: those named, or all. Returns their ids.
+-- Granted to nobody: an administrator calls it as persistence_system.
 CREATE FUNCTION persistence.release_outbox(ids uuid[] DEFAULT NULL) RETURNS SETOF uuid
 LANGUAGE sql SECURITY DEFINER
 SET search_path = persistence, pg_temp

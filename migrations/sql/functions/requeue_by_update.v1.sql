@@ -33,7 +33,7 @@ BEGIN
 
   NEW.version := OLD.version + 1;
   NEW.last_event_id := batch[1].id;
-  NEW.updated_at := batch[1].created_at;
+  NEW.updated_at := greatest(OLD.updated_at, batch[1].created_at);
   RETURN NEW;
 END
 $$;

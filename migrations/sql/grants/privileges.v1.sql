@@ -35,6 +35,7 @@ GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.effects TO persistence_system;
 GRANT SELECT, INSERT ON persistence.orchestration_events TO persistence_system;
 GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants, persistence.backup_verifications TO persistence_system;
+GRANT DELETE ON persistence.user_tenants TO persistence_system;
 GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;

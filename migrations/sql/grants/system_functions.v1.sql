@@ -14,11 +14,8 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
   persistence.create_tenant(uuid, text, uuid, text),
   persistence.add_tenant_user(uuid, uuid, text),
-  persistence.list_tenants(uuid, integer),
-  persistence.record_backup_verification(uuid, text, jsonb, text),
-  persistence.hold_outbox(),
-  persistence.release_outbox(uuid[]),
-  persistence.open_epoch(integer)
+  persistence.remove_tenant_user(uuid, uuid, text),
+  persistence.list_tenants(uuid, integer)
   TO persistence_operator;
 
 GRANT EXECUTE ON FUNCTION persistence.log_epoch() TO persistence_app, persistence_owner;

@@ -6,6 +6,7 @@ SELECT
   r.id,
   r.run_type,
   r.status,
+  r.version,
   r.correlation_id,
   r.started_at,
   r.completed_at,

@@ -25,6 +25,7 @@ DRIVERS: Final = frozenset(
     }
 )
 ORMS: Final = frozenset({"sqlalchemy", "sqlmodel", "django.db"})
+_ORM_MODULES: Final = frozenset({"sqlalchemy.orm", "sqlalchemy.ext.asyncio", "django.db.connection", "django.db.connections"})
 _SESSIONS: Final = frozenset(
     {"Session", "AsyncSession", "sessionmaker", "async_sessionmaker", "scoped_session", "create_engine", "create_async_engine"}
 )
@@ -70,7 +71,7 @@ def findings(source: str, *, may_speak_sql: bool, may_ask_projections: bool) -> 
     for text, line in _texts(module):
         if line in documentation:
             continue
-        if _STATEMENT.match(text):
+        if _STATEMENT.match(text) or (_TABLES.search(text) and _STATEMENT.match(text.upper())):
             opening = " ".join(text.split())[:60]
             if not may_speak_sql:
                 yield Finding("raw_sql", line, opening, "SQL outside of a repository")
@@ -114,7 +115,7 @@ def _imports(module: ast.Module) -> Iterator[Finding]:
             if driver and (line, driver) not in seen:
                 seen.add((line, driver))
                 yield Finding("driver_import", line, driver, "a database driver outside of a repository")
-            elif orm and (name.rsplit(".", 1)[-1] in _SESSIONS or name == orm):
+            elif orm and (name.rsplit(".", 1)[-1] in _SESSIONS or name in {orm, *_ORM_MODULES}):
                 yield Finding("orm_session", line, local, f"from {orm}, outside of a repository")
 
 
