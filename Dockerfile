@@ -3,6 +3,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY persistence ./persistence
 COPY canon ./canon
+COPY fit ./fit
 COPY migrations ./migrations
 RUN python -m venv /opt/persistence && /opt/persistence/bin/pip install --no-cache-dir .
 

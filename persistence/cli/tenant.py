@@ -1,6 +1,7 @@
 """persistence tenant: who shares the database."""
 
 import getpass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,21 +69,14 @@ def list_tenants(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) 
         )
 
 
+TenantName = Annotated[str, typer.Argument(help="Name or id of the tenant.")]
+UserId = Annotated[str, typer.Argument(help="Id of the user.")]
+
+
 @app.command("add-user")
-def add_user(
-    tenant: Annotated[str, typer.Argument(help="Name or id of the tenant.")],
-    user: Annotated[str, typer.Argument(help="Id of the user.")],
-    data_dir: DataDir = None,
-    output: OutputFormat = Format.TABLE,
-) -> None:
+def add_user(tenant: TenantName, user: UserId, data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
     """Let a user work for a tenant."""
-
-    async def go() -> tuple[Tenant, bool]:
-        async with Plane(settings_for(data_dir)) as plane:
-            found = await find_tenant(plane, tenant)
-            return found, await plane.tenants.add_user(found.tenant_id, parse_id(user, "USER"), actor=operator())
-
-    found, is_new = run(go())
+    found, is_new = _change_membership(tenant, user, data_dir, is_member=True)
     if output is Format.JSON:
         print_json({"tenant_id": str(found.tenant_id), "user_id": user, "added": is_new})
     else:
@@ -90,21 +84,22 @@ def add_user(
 
 
 @app.command("remove-user")
-def remove_user(
-    tenant: Annotated[str, typer.Argument(help="Name or id of the tenant.")],
-    user: Annotated[str, typer.Argument(help="Id of the user.")],
-    data_dir: DataDir = None,
-    output: OutputFormat = Format.TABLE,
-) -> None:
+def remove_user(tenant: TenantName, user: UserId, data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
     """End a user's membership of a tenant."""
-
-    async def go() -> tuple[Tenant, bool]:
-        async with Plane(settings_for(data_dir)) as plane:
-            found = await find_tenant(plane, tenant)
-            return found, await plane.tenants.remove_user(found.tenant_id, parse_id(user, "USER"), actor=operator())
-
-    found, was_member = run(go())
+    found, was_member = _change_membership(tenant, user, data_dir, is_member=False)
     if output is Format.JSON:
         print_json({"tenant_id": str(found.tenant_id), "user_id": user, "removed": was_member})
     else:
         console.print(f"user {user} {'may no longer' if was_member else 'could not'} work for {found.name}", highlight=False)
+
+
+def _change_membership(tenant: str, user: str, data_dir: Path | None, *, is_member: bool) -> tuple[Tenant, bool]:
+    """The tenant, and whether anything changed."""
+
+    async def go() -> tuple[Tenant, bool]:
+        async with Plane(settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            change = plane.tenants.add_user if is_member else plane.tenants.remove_user
+            return found, await change(found.tenant_id, parse_id(user, "USER"), actor=operator())
+
+    return run(go())
