@@ -18,13 +18,10 @@ from psycopg.rows import dict_row
 from persistence.backups.scratch import ScratchServer, check_files, put_together, running, wait_for_recovery
 from persistence.backups.store import Backup, BackupStore
 from persistence.backups.verification import AS_SYSTEM, superuser_dsn
-from persistence.database.embedded import archive_command
+from persistence.database.embedded import EmbeddedServer, archive_command
 from persistence.database.programs import own_folder
 from persistence.errors import ConfigurationError
 from persistence.settings import Settings
-
-CLUSTER: Final = "postgresql"
-"""The folder of the cluster in a data directory of the embedded server."""
 
 _HELD: Final = """
 SELECT q.tenant_id, q.id, q.effect_type, q.attempts, o.idempotency_key, o.created_at AS requested_at
@@ -67,8 +64,8 @@ def restore(store: BackupStore, label: str, data_dir: Path, settings: Settings, 
     """
     backup = store.get(label)
     archive = settings.wal_archive.expanduser().resolve() if settings.wal_archive else None
-    folder = data_dir.expanduser().resolve()
-    cluster = folder / CLUSTER
+    place = EmbeddedServer(data_dir)
+    folder, cluster = place.data_dir, place.cluster
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"restore: {folder} is there already, and not empty", hint="name a new folder with --into")
     if to is not None:

@@ -1,8 +1,9 @@
 """persistence backup and restore."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -15,16 +16,19 @@ from persistence.cli.console import (
     console,
     error_console,
     parse_id,
+    parse_moment,
     print_json,
     print_rows,
     run,
     settings_for,
 )
 from persistence.cli.tenant import operator
-from persistence.database.server import open_server
+from persistence.database.server import Server, open_server
 from persistence.errors import ConfigurationError, NotFound
 from persistence.plane import Plane
 from persistence.settings import Settings
+
+T = TypeVar("T")
 
 app = typer.Typer(help="Backups of the whole cluster, and the proof that they are any good.", no_args_is_help=True)
 restore_app = typer.Typer(cls=RunByDefault, help="Restore a backup into a new data directory: see restore run --help.")
@@ -41,13 +45,12 @@ def create(
     """Take a backup while the database works: what changed since the newest one, where the server can tell (summarize_wal), else whole."""
     settings = settings_for(data_dir)
 
-    async def go() -> Backup:
-        async with open_server(settings) as server:
-            known = verifications(server.audit_dsn)
-            refused = {label for label, (status, _, _) in known.items() if status == "REFUSED"}
-            return take(BackupStore.of(settings), server.for_administration, settings, full=full, refused=refused)
+    def work(server: Server) -> Backup:
+        known = verifications(server.audit_dsn)
+        refused = {label for label, (status, _, _) in known.items() if status == "REFUSED"}
+        return take(BackupStore.of(settings), server.for_administration, settings, full=full, refused=refused)
 
-    backup = run(go())
+    backup = _with_server(settings, work)
     if output is Format.JSON:
         print_json(backup)
         return
@@ -93,11 +96,7 @@ def list_backups(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) 
     settings = settings_for(data_dir)
     backups = BackupStore.of(settings).all()
 
-    async def go() -> Any:
-        async with open_server(settings) as server:
-            return verifications(server.audit_dsn)
-
-    verified = run(go())
+    verified = _with_server(settings, lambda server: verifications(server.audit_dsn))
     unproven = ("not proven", None, None)
     if output is Format.JSON:
         print_json(
@@ -131,7 +130,7 @@ def restore_run(
     """Restore a backup into a new data directory. The log goes on in a new epoch; the outbox is held back, and listed, before anything is sent."""
     settings = settings_for(data_dir)
     store = BackupStore.of(settings)
-    moment = _moment(to) if to else None
+    moment = parse_moment(to, "to") if to else None
     restored = restore(store, label or _before(store, moment), into, settings, to=moment)
     if output is Format.JSON:
         print_json(
@@ -197,8 +196,8 @@ def restore_cancel(
     console.print(f"{entry_id} cancelled", highlight=False)
 
 
-def _with_server(settings: Settings, work: Any) -> Any:
-    async def go() -> Any:
+def _with_server(settings: Settings, work: Callable[[Server], T]) -> T:
+    async def go() -> T:
         async with open_server(settings) as server:
             return work(server)
 
@@ -213,14 +212,6 @@ def _before(store: BackupStore, moment: datetime | None) -> str:
     if not fitting:
         raise ConfigurationError(f"restore: no backup was taken before {moment.isoformat()}", hint="persistence backup list")
     return fitting[-1].label
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"to: {text!r} is no time", hint="such as 2026-01-31T12:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _print_held(entries: Any) -> None:

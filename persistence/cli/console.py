@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -115,6 +116,15 @@ def parse_id(text: str, what: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise ConfigurationError(f"{what}: {text!r} is no UUID") from None
+
+
+def parse_moment(text: str, what: str, complaint: str = "no time") -> datetime:
+    """Reads an ISO 8601 time; one without a time zone is in UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{what}: {text!r} is {complaint}", hint="such as 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def set_up_logging(level: str = "info", *, to_terminal: bool) -> None:

@@ -20,12 +20,13 @@ from persistence.cli.console import (
     RunByDefault,
     console,
     error_console,
+    parse_moment,
     print_error,
     print_json,
     run,
     settings_for,
 )
-from persistence.errors import ConfigurationError, PersistenceError
+from persistence.errors import PersistenceError
 from persistence.gates.checks import Check, load, select, shipped_suites
 from persistence.gates.code import RULES, scan
 from persistence.gates.documentation import describe
@@ -179,8 +180,4 @@ def _moment(text: str) -> datetime:
     matched = re.fullmatch(r"(\d+)([smhd])", text)
     if matched:
         return datetime.now(UTC) - timedelta(seconds=int(matched[1]) * _UNITS[matched[2]])
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"since: {text!r} is no time", hint="such as 36h, 7d or 2026-01-31T12:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parse_moment(text, "since", "no time, and none such as 36h or 7d")

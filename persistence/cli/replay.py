@@ -1,6 +1,6 @@
 """persistence replay and state: the log folded again."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -15,11 +15,12 @@ from persistence.cli.console import (
     console,
     find_tenant,
     parse_id,
+    parse_moment,
     print_json,
     run,
     settings_for,
 )
-from persistence.database.pool import connect
+from persistence.database.pool import connected
 from persistence.database.server import open_server
 from persistence.errors import ConfigurationError
 from persistence.gates.rebuild import NAMES, Rebuilt, rebuild
@@ -53,11 +54,8 @@ def replay(
     async def go() -> ReplayReport:
         async with Plane(settings_for(data_dir)) as plane:
             tenant_id = (await find_tenant(plane, tenant)).tenant_id if tenant else None
-            connection = await connect(plane.server.audit_dsn, plane.settings)
-            try:
+            async with connected(plane.server.audit_dsn, plane.settings) as connection:
                 return await verify(connection, tenant_id)
-            finally:
-                await connection.close()
 
     report = run(go())
     if output is Format.JSON:
@@ -97,12 +95,8 @@ def state(
 
     async def go() -> RunState:
         settings = settings_for(data_dir)
-        async with open_server(settings) as server:
-            connection = await connect(server.audit_dsn, settings)
-            try:
-                return await run_at(connection, wanted, moment=moment, sequence_number=sequence_number, tenant_id=tenant_id)
-            finally:
-                await connection.close()
+        async with open_server(settings) as server, connected(server.audit_dsn, settings) as connection:
+            return await run_at(connection, wanted, moment=moment, sequence_number=sequence_number, tenant_id=tenant_id)
 
     found = run(go())
     if output is Format.JSON:
@@ -113,12 +107,8 @@ def state(
 
 async def _rebuild(data_dir: object, names: list[str]) -> list[Rebuilt]:
     settings = settings_for(data_dir)  # type: ignore[arg-type]
-    async with open_server(settings) as server:
-        connection = await connect(server.for_administration, settings)
-        try:
-            return await rebuild(connection, names)
-        finally:
-            await connection.close()
+    async with open_server(settings) as server, connected(server.for_administration, settings) as connection:
+        return await rebuild(connection, names)
 
 
 def _print_rebuilt(rebuilt: list[Rebuilt], output: Format) -> None:
@@ -136,13 +126,7 @@ def _place(at: str | None) -> tuple[datetime | None, int | None]:
         return None, None
     if at.isdecimal():
         return None, int(at)
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise ConfigurationError(
-            f"at: {at!r} is neither a time nor a sequence number", hint="such as 2026-01-31T12:00:00Z"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)), None
+    return parse_moment(at, "at", "neither a time nor a sequence number"), None
 
 
 def _print_state(found: RunState) -> None:

@@ -1,5 +1,7 @@
 """Connections of services and workers."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -34,6 +36,16 @@ async def connect(dsn: str, settings: Settings) -> asyncpg.Connection:
         return await asyncpg.connect(dsn, **options)
     except Exception as error:
         raise _unreachable(error) from error
+
+
+@asynccontextmanager
+async def connected(dsn: str, settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    """One connection, as ``connect`` makes it, for as long as the block lasts."""
+    connection = await connect(dsn, settings)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def check_version(major: int) -> None:

@@ -16,7 +16,7 @@ import psycopg
 from persistence.canon import CANON
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.migrator import head_revision
-from persistence.database.pool import connect
+from persistence.database.pool import connected
 from persistence.database.server import open_server
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, PersistenceError, ServerError
@@ -132,15 +132,13 @@ class Runner:
         return [task.result() for task in tasks]
 
     async def _variables(self, checks: Sequence[Check]) -> dict[str, Any]:
-        connection = await connect(self.audit_dsn, self.settings)
         try:
-            await check_auditor(connection)
-            variables = check_variables(self.options)
-            variables["tenant"] = await connection.fetchval(_SOME_TENANT)
+            async with connected(self.audit_dsn, self.settings) as connection:
+                await check_auditor(connection)
+                variables = check_variables(self.options)
+                variables["tenant"] = await connection.fetchval(_SOME_TENANT)
         except DATABASE_ERRORS as error:
             raise translated(error) from error
-        finally:
-            await connection.close()
         if self.service_dsn and any(check.needs == "plans" for check in checks):
             try:
                 variables["plans"] = encode(await asyncio.to_thread(plans, self.service_dsn, shipped_statements()))
@@ -154,11 +152,8 @@ class Runner:
             return Outcome(check, "skipped", problem="asks as a service: set PERSISTENCE_DSN")
         begun = time.monotonic()
         try:
-            connection = await connect(dsn, self.settings)
-            try:
+            async with connected(dsn, self.settings) as connection:
                 violations = await self._violations(connection, check, variables)
-            finally:
-                await connection.close()
         except (PersistenceError, *DATABASE_ERRORS) as error:
             return Outcome(check, "failed", time.monotonic() - begun, problem=str(translated(error)))
         seconds = time.monotonic() - begun
