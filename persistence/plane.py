@@ -19,6 +19,7 @@ from persistence.database.server import Server, open_server
 from persistence.database.wake import Bell
 from persistence.dead_letters import DeadLetters
 from persistence.errors import ConfigurationError, Conflict, PersistenceError
+from persistence.limits import Limits
 from persistence.settings import Settings
 from persistence.tenants import TenantAdministration
 from persistence.transaction import BoundTransaction, Transaction
@@ -81,6 +82,11 @@ class Plane:
     def tenants(self) -> TenantAdministration:
         """Making tenants; the login needs persistence_operator."""
         return TenantAdministration(self.pool, self.settings)
+
+    @property
+    def limits(self) -> Limits:
+        """How much of the outbox's work tenants and effect types may have; the login needs persistence_operator."""
+        return Limits(self.pool, self.settings)
 
     def dead_letters(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> DeadLetters:
         """A tenant's dead letters, to requeue or discard; the login needs persistence_operator. Arguments as for ``transaction``."""

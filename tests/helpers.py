@@ -39,4 +39,6 @@ def worker_with(handler: HandlerFunction, effect_type: str = "TEST", **settings:
 
 def let_time_pass(admin: psycopg.Connection) -> None:
     """Makes everything in the queue due: waiting times and leases are over."""
-    admin.execute("UPDATE persistence.outbox_queue SET due_at = now()")
+    admin.execute(
+        "UPDATE persistence.outbox_queue SET due_at = CASE WHEN held_by IS NULL THEN now() ELSE due_at END, leased_until = least(leased_until, now())"
+    )

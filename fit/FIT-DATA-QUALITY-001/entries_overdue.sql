@@ -6,6 +6,6 @@
 -- remedy: Start more workers, or one with a handler for the type: persistence worker --app …
 SELECT 'effect type ' || q.effect_type || ' of tenant ' || q.tenant_id AS object, count(*) || ' due, the oldest since ' || min(q.due_at) AS detail
 FROM persistence.outbox_queue AS q
-WHERE q.lease_token IS NULL
+WHERE (q.leased_until IS NULL OR q.leased_until < now())
   AND q.due_at < now() - interval '1 hour'
 GROUP BY q.effect_type, q.tenant_id

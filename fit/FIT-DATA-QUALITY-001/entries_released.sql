@@ -6,5 +6,5 @@
 -- remedy: persistence restore held lists them; persistence restore release lets them go, under the idempotency keys they always had.
 SELECT 'effect type ' || q.effect_type || ' of tenant ' || q.tenant_id AS object, count(*) || ' held back' AS detail
 FROM persistence.outbox_queue AS q
-WHERE q.due_at = 'infinity'
+WHERE q.held_by = 'RESTORE'
 GROUP BY q.effect_type, q.tenant_id

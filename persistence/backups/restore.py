@@ -27,7 +27,7 @@ _HELD: Final = """
 SELECT q.tenant_id, q.id, q.effect_type, q.attempts, o.idempotency_key, o.created_at AS requested_at
 FROM persistence.outbox_queue AS q
 JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
-WHERE q.due_at = 'infinity'
+WHERE q.held_by = 'RESTORE'
 ORDER BY o.created_at, q.id
 """
 

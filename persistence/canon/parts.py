@@ -96,6 +96,7 @@ class IndexContract(_Part):
     columns: tuple[str, ...]
     where: str | None = None
     using: str = "btree"
+    unique: bool = False
 
 
 class Column(_Part):

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from persistence.cli import backup, canon, dlq, fit, housekeeping, importing, migrate, replay, tenant, trace, up, worker
+from persistence.cli import backup, canon, dlq, fit, housekeeping, importing, limits, migrate, replay, tenant, trace, up, worker
 from persistence.cli.console import print_error
 from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError
 
@@ -30,6 +30,7 @@ app.add_typer(backup.restore_app, name="restore")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(limits.app, name="limits")
 
 
 def main() -> None:

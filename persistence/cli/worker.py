@@ -13,6 +13,7 @@ from persistence.cli.console import DataDir, run, set_up_logging, settings_for
 from persistence.errors import ConfigurationError
 from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
+from persistence.outbox.processes import Supervisor, beat, this_command_without
 from persistence.plane import Plane
 
 
@@ -23,6 +24,17 @@ def worker(
     poll_only: Annotated[bool, typer.Option("--poll-only", help="Do not LISTEN, for a pooler that forbids it.")] = False,
     poll_interval: Annotated[float | None, typer.Option(help="Seconds between looks at the queue.")] = None,
     lease: Annotated[float | None, typer.Option(help="Seconds an entry is held before another worker may take it.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="How many processes work; those that die, hang or grow are replaced.")
+    ] = 1,
+    max_memory: Annotated[
+        int | None,
+        typer.Option(min=32, help="MiB beyond which a process finishes what it holds and is replaced (with --processes)."),
+    ] = None,
+    unknown_after: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds until entries that nobody handles go the way to the dead letters; 0: never."),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     data_dir: DataDir = None,
 ) -> None:
@@ -35,12 +47,21 @@ def worker(
         chosen.poll_interval = poll_interval
     if lease is not None:
         chosen.lease = lease
+    if unknown_after is not None:
+        chosen.unknown_after = unknown_after or None
 
     async def go() -> None:
+        stop = stop_on_signals()
+        beating = asyncio.create_task(beat(stop, max_memory))
         async with Plane(settings_for(data_dir)) as plane:
-            await chosen.run(plane, stop_on_signals())
+            await chosen.run(plane, stop)
+        await beating
 
-    run(go())
+    async def supervise() -> None:
+        command = this_command_without(("--processes",))
+        await Supervisor(command, processes, silence=max(60.0, 2 * chosen.lease), grace=chosen.grace + 15).run(stop_on_signals())
+
+    run(supervise() if processes > 1 else go())
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
+    Double,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -60,6 +62,8 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "timestamptz": DateTime(timezone=True),
     "xid8": Xid8(),
     "bytea": LargeBinary(),
+    "boolean": Boolean(),
+    "double precision": Double(),
 }
 
 
@@ -84,7 +88,7 @@ def _items(name: str, contract: TableContract) -> Iterator[SchemaItem]:
         )
     for key, index in contract.indexes.items():
         where = text(index.where) if index.where else None
-        yield Index(key, *index.columns, postgresql_where=where, postgresql_using=index.using)
+        yield Index(key, *index.columns, unique=index.unique, postgresql_where=where, postgresql_using=index.using)
 
 
 for _name, _contract in CANON.tables.items():

@@ -67,16 +67,35 @@ _UNQUEUE: Final = """
 DELETE FROM persistence.outbox_queue AS q
 WHERE NOT EXISTS (
   SELECT FROM pg_temp.outbox_events AS o
-  WHERE o.tenant_id = q.tenant_id AND o.id = q.id AND o.status = 'PENDING' AND o.event_type = q.effect_type AND o.retry_count <= q.attempts
+  WHERE o.tenant_id = q.tenant_id
+    AND o.id = q.id
+    AND o.status = CASE q.held_by WHEN 'DEAD_LETTER' THEN 'DEAD_LETTER' ELSE 'PENDING' END
+    AND o.event_type = q.effect_type
+    AND o.retry_count <= q.attempts
+    AND (o.priority, o.destination) IS NOT DISTINCT FROM (q.priority, q.destination)
+    AND q.ordering_key IS NOT DISTINCT FROM CASE WHEN o.status = 'PENDING' OR o.blocks_key THEN o.ordering_key END
 )
 """
 
 _ENQUEUE: Final = """
-INSERT INTO persistence.outbox_queue (tenant_id, id, effect_type, due_at, attempts)
-SELECT o.tenant_id, o.id, o.event_type, greatest(coalesce(o.next_retry_at, now()), now()), o.retry_count
+INSERT INTO persistence.outbox_queue (
+  tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, destination
+)
+SELECT
+  o.tenant_id, o.id, o.event_type,
+  CASE WHEN o.status = 'PENDING' AND o.ordering_key IS NULL THEN greatest(o.next_retry_at, now()) ELSE 'infinity' END,
+  o.retry_count, o.priority, CASE WHEN e.id IS NOT NULL THEN o.ordering_key END, e.sequence_number,
+  CASE WHEN o.status = 'DEAD_LETTER' THEN 'DEAD_LETTER' WHEN o.ordering_key IS NOT NULL THEN 'KEY' END, o.destination
 FROM pg_temp.outbox_events AS o
-WHERE o.status = 'PENDING'
+LEFT JOIN persistence.orchestration_events AS e
+  ON o.ordering_key IS NOT NULL AND (o.status = 'PENDING' OR o.blocks_key)
+  AND e.tenant_id = o.tenant_id AND e.aggregate_id = o.id AND e.aggregate_version = 1
+WHERE o.status IN ('PENDING', 'DEAD_LETTER')
   AND NOT EXISTS (SELECT FROM persistence.outbox_queue AS q WHERE q.tenant_id = o.tenant_id AND q.id = o.id)
+"""
+
+_OPEN_KEYS: Final = """
+SELECT persistence.open_keys(array_agg(q.tenant_id), array_agg(q.ordering_key)) FROM persistence.outbox_queue AS q WHERE q.held_by = 'KEY'
 """
 
 _REFRESH: Final = "SET LOCAL ROLE persistence_system; SET LOCAL statement_timeout = 0; SELECT persistence.refresh_projections()"
@@ -180,7 +199,9 @@ async def _write(connection: asyncpg.Connection, names: Sequence[str]) -> dict[s
 
 async def _requeue(connection: asyncpg.Connection) -> Rebuilt:
     unqueued = _count(await connection.execute(_UNQUEUE))
-    return Rebuilt(QUEUE, unqueued, 0, _count(await connection.execute(_ENQUEUE)))
+    queued = _count(await connection.execute(_ENQUEUE))
+    await connection.execute(_OPEN_KEYS)
+    return Rebuilt(QUEUE, unqueued, 0, queued)
 
 
 def _count(tag: str) -> int:

@@ -112,7 +112,11 @@ SELECT
   CASE WHEN q.id IS NOT NULL THEN '{"queued": true}'::jsonb END,
   CASE WHEN o.id IS NOT NULL THEN '{"queued": true}'::jsonb END
 FROM persistence.outbox_queue AS q
-FULL JOIN (SELECT o.* FROM persistence.outbox_events AS o WHERE o.status = 'PENDING') AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
+FULL JOIN (
+  SELECT o.*
+  FROM persistence.outbox_events AS o
+  WHERE o.status IN ('PENDING', 'DEAD_LETTER')
+) AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
 WHERE ($1::uuid IS NULL OR coalesce(o.tenant_id, q.tenant_id) = $1)
   AND (o.id IS NULL OR q.id IS NULL)
 """

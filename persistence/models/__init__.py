@@ -4,6 +4,7 @@ from persistence.models.base import AggregateModel, Model, Page, new_id
 from persistence.models.checkpoint import Checkpoint
 from persistence.models.effect import Effect
 from persistence.models.event import AppendResult, Event, NewEvent, Position
+from persistence.models.limit import Limit
 from persistence.models.outbox import OutboxEntry
 from persistence.models.run import Run
 from persistence.models.signal import NewSignal, Signal
@@ -17,6 +18,7 @@ __all__ = [
     "Checkpoint",
     "Effect",
     "Event",
+    "Limit",
     "Model",
     "NewEvent",
     "NewSignal",

@@ -21,3 +21,7 @@ class OutboxEntry(AggregateModel):
     next_retry_at: datetime | None = None
     error_details: Json = None
     published_at: datetime | None = None
+    priority: int = 0
+    ordering_key: str | None = None
+    destination: str | None = None
+    blocks_key: bool | None = None

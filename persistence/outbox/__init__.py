@@ -14,6 +14,14 @@ what came of it, many entries in one statement::
            ├────────────────────────┘ (worker died or hung)                │
            └──────────────────────────────────────────── requeue ──────────┘
 
+Which entries are claimed: of each effect type as many as its handler can take, shared among the tenants that have due work by their weights;
+what limits of concurrency and rate leave of it; nothing whose destination rests; of an ordering key only the entry whose turn it is. Of a
+tenant the lower priority number goes first, then what has been due longest.
+
+Claims look only at what lies above ``outbox_streams.swept_to``: where somebody keeps a transaction open, the rows of settled entries cannot be
+cleared away, and each claim would wade through them. One worker at a time *sweeps*: it looks at everything, moves that mark, and so finds leases
+that ran out, entries that were committed late, and ordering keys that lost their turn. So each of these waits for a few seconds at most.
+
 Who trusts whom: leases and due times are read off the database's clock only, so a worker's own clock may be wrong. A settlement names the
 lease it was worked under; once another worker holds the entry it changes nothing. A worker extends the leases of what it is working on, and
 cancels a handler whose lease it has lost. What a worker did when it died nobody knows, so its entries are delivered again: receivers tell
@@ -21,7 +29,8 @@ repeats by the idempotency key. A settled entry is never delivered again.
 """
 
 from persistence.outbox.backoff import Backoff
+from persistence.outbox.breaker import Breaker
 from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
 from persistence.outbox.worker import Worker
 
-__all__ = ["Backoff", "Delivery", "PermanentFailure", "RetryLater", "Worker"]
+__all__ = ["Backoff", "Breaker", "Delivery", "PermanentFailure", "RetryLater", "Worker"]

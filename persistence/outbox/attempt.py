@@ -2,7 +2,7 @@
 
 import asyncio
 import traceback
-from typing import Any
+from typing import Any, Literal
 
 from persistence.encoding import check, encode
 from persistence.errors import InvalidInput
@@ -19,7 +19,10 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
     if delivery.attempt > handler.max_attempts:
         # The attempts before were made by workers that died of them, or nobody lived to say.
         return Settlement(
-            delivery, "DEAD", encode({"type": "AttemptsUsedUp", "message": f"{handler.max_attempts} attempts, none reported back"})
+            delivery,
+            _death(handler, delivery),
+            encode({"type": "AttemptsUsedUp", "message": f"{handler.max_attempts} attempts, none reported back"}),
+            answered=None,
         )
     try:
         async with asyncio.timeout(handler.timeout):
@@ -37,12 +40,17 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
 def interrupted(delivery: Delivery) -> Settlement:
     """What is said of an attempt that was cut short because the worker had to stop: it counts, and is due again at once."""
     return Settlement(
-        delivery, "FAILED", encode({"type": "WorkerStopped", "message": "the worker had to stop before the handler was done"})
+        delivery,
+        "FAILED",
+        encode({"type": "WorkerStopped", "message": "the worker had to stop before the handler was done"}),
+        answered=None,
     )
 
 
 def _result(result: Any) -> str:
     """The result as JSON. The effect has happened, so a result that cannot be kept is no reason to repeat it."""
+    if result is None:
+        return "null"
     try:
         check(result, "result")
         return encode(result)
@@ -61,12 +69,17 @@ def _failed(handler: Handler, delivery: Delivery, error: BaseException) -> Settl
         details |= _storable(error.details)
     else:
         details["traceback"] = _text("".join(traceback.format_exception(error, limit=-5)))
-    if isinstance(error, PermanentFailure) or delivery.attempt >= handler.max_attempts:
-        return Settlement(delivery, "DEAD", encode(details))
+    answered = isinstance(error, PermanentFailure)
+    if answered or delivery.attempt >= handler.max_attempts:
+        return Settlement(delivery, _death(handler, delivery), encode(details), answered=answered)
     delay = handler.backoff.delay(delivery.attempt)
     if isinstance(error, RetryLater) and error.after is not None:
         delay = max(error.after, 0.0)
-    return Settlement(delivery, "FAILED", encode(details), delay)
+    return Settlement(delivery, "FAILED", encode(details), delay, answered=False)
+
+
+def _death(handler: Handler, delivery: Delivery) -> Literal["DEAD", "BLOCKED"]:
+    return "BLOCKED" if handler.blocks_key and delivery.ordering_key is not None else "DEAD"
 
 
 def _storable(details: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class Delivery:
     """One attempt at one effect.
 
     idempotency_key: the same at every attempt; hand it to the receiver.
-    attempt: 1 for the first. requested_at: when the effect was recorded.
+    attempt: 1 for the first. requested_at: when the effect was recorded. ordering_key, destination: as it was requested.
     causation_id: the event that caused this attempt; what the handler causes in turn may name it.
     """
 
@@ -29,6 +29,8 @@ class Delivery:
     requested_at: datetime
     lease_token: UUID
     payload_text: str
+    ordering_key: str | None = None
+    destination: str | None = None
 
     @property
     def hold(self) -> Hold:
@@ -37,8 +39,11 @@ class Delivery:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The effect's spec."""
-        spec: dict[str, Any] = decode(self.payload_text)
+        """The effect's spec. One that cannot be read is a PermanentFailure: no attempt could read it."""
+        try:
+            spec: dict[str, Any] = decode(self.payload_text)
+        except ValueError as error:
+            raise PermanentFailure(f"the payload cannot be read: {error}") from error
         return spec
 
 

@@ -1,6 +1,6 @@
 """The database's side of the outbox: claim, settle, extend, release."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import asyncpg
 
 from persistence.database.retry import fetched
 from persistence.models import new_id
+from persistence.outbox.breaker import DestinationReport
 from persistence.outbox.delivery import Delivery
 from persistence.settings import Settings
 
@@ -17,7 +18,7 @@ from persistence.settings import Settings
 _CLAIM = """
 SELECT
   tenant_id, id AS effect_id, effect_type, idempotency_key, attempts AS attempt, correlation_id, causation_id, requested_at,
-  $2 AS lease_token, payload::text AS payload_text
+  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination
 FROM persistence.claim_outbox($1, $2, $3, $4, $5)
 """
 
@@ -30,17 +31,34 @@ _EXTEND = "SELECT persistence.extend_leases($1, $2, $3, $4)"
 # Hands back what was not begun; returns the ids.
 _RELEASE = "SELECT persistence.release_leases($1, $2, $3)"
 
-Outcome = Literal["EXECUTED", "FAILED", "DEAD"]
+# Gives the next entry of ordering keys its turn.
+_ADVANCE = "SELECT persistence.advance_keys($1, $2)"
+
+# Looks at all that is queued of some types; false when another worker is at it.
+_SWEEP = "SELECT persistence.sweep_outbox($1)"
+
+# Effect types with work that nobody took for a while, besides those that are known.
+_UNKNOWN = "SELECT persistence.unknown_types($1, $2)"
+
+# Tells how destinations answered; returns those that rest now.
+_REPORT = "SELECT persistence.report_destinations($1, $2, $3, $4, $5, $6)"
+
+Outcome = Literal["EXECUTED", "FAILED", "DEAD", "BLOCKED"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What came of an attempt. detail: JSON text, the result or the error; delay: seconds until the next attempt of a failed one."""
+    """What came of an attempt.
+
+    outcome: see settle_outbox. detail: JSON text, the result or the error. delay: seconds until the next attempt of a failed one.
+    answered: whether the destination gave an answer, be it a refusal; None: it was not asked.
+    """
 
     delivery: Delivery
     outcome: Outcome
     detail: str
     delay: float = 0.0
+    answered: bool | None = True
 
 
 class OutboxQueue:
@@ -83,6 +101,37 @@ class OutboxQueue:
     async def release(self, deliveries: Sequence[Delivery]) -> set[UUID]:
         """Hands back entries that were not begun; the attempt does not count."""
         return await self._call(_RELEASE, *_names(deliveries))
+
+    async def advance_keys(self, keys: Collection[tuple[UUID, str]]) -> None:
+        """Gives the next entry of these tenants' ordering keys its turn."""
+        names = sorted(keys)
+        await fetched(self._pool, self._settings, _ADVANCE, [tenant for tenant, _ in names], [key for _, key in names])
+
+    async def sweep(self, effect_types: Sequence[str]) -> bool:
+        """Sees where the work begins. False when another worker is at it."""
+        rows = await fetched(self._pool, self._settings, _SWEEP, list(effect_types))
+        swept: bool = rows[0][0]
+        return swept
+
+    async def unknown_types(self, known: Sequence[str], grace: float) -> list[str]:
+        """Effect types besides ``known`` with entries that have been due for more than ``grace`` seconds."""
+        rows = await fetched(self._pool, self._settings, _UNKNOWN, list(known), timedelta(seconds=grace))
+        return list(rows[0][0])
+
+    async def report(self, reports: Sequence[DestinationReport]) -> list[str]:
+        """Tells how destinations answered. Returns those that rest now."""
+        rows = await fetched(
+            self._pool,
+            self._settings,
+            _REPORT,
+            [report.tenant_id for report in reports],
+            [report.destination for report in reports],
+            [report.answered for report in reports],
+            [report.failures for report in reports],
+            [report.breaker.failures for report in reports],
+            [timedelta(seconds=report.breaker.rest) for report in reports],
+        )
+        return list(rows[0][0])
 
     async def _call(self, statement: str, *arguments: Any) -> set[UUID]:
         rows = await fetched(self._pool, self._settings, statement, *arguments)

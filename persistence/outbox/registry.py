@@ -6,6 +6,7 @@ from typing import Any
 
 from persistence.errors import ConfigurationError
 from persistence.outbox.backoff import Backoff
+from persistence.outbox.breaker import Breaker
 from persistence.outbox.delivery import Delivery
 
 HandlerFunction = Callable[[Delivery], Awaitable[Any]]
@@ -16,7 +17,9 @@ HandlerFunction = Callable[[Delivery], Awaitable[Any]]
 class Handler:
     """A handler with its settings.
 
-    timeout: seconds an attempt may take. concurrency: attempts at the same time in one process. max_attempts: then it is a dead letter.
+    timeout: seconds an attempt may take. concurrency: attempts at the same time in one process (for limits across processes see
+    ``persistence limits``). max_attempts: then it is a dead letter. breaker: when a destination is left in peace; None: never.
+    blocks_key: whether a dead letter lets nothing of its ordering key past until somebody requeues or discards it.
     """
 
     effect_type: str
@@ -25,6 +28,8 @@ class Handler:
     concurrency: int = 20
     max_attempts: int = 10
     backoff: Backoff = field(default_factory=Backoff)
+    breaker: Breaker | None = field(default_factory=Breaker)
+    blocks_key: bool = True
 
     def __post_init__(self) -> None:
         for name, minimum in (("timeout", 0.001), ("concurrency", 1), ("max_attempts", 1)):

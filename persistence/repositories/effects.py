@@ -1,7 +1,9 @@
 """Effects: the part of the machine EFFECT that services write. Delivery is the worker's."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Unpack
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from persistence.database.tables import EFFECTS
@@ -23,6 +25,9 @@ class EffectRepository(AggregateRepository[Effect]):
         spec: dict[str, Any],
         idempotency_key: str,
         deliver_after: datetime | None = None,
+        ordering_key: str | None = None,
+        priority: int = 0,
+        destination: str | None = None,
         effect_id: UUID | None = None,
         **details: Unpack[Details],
     ) -> Effect:
@@ -30,7 +35,10 @@ class EffectRepository(AggregateRepository[Effect]):
 
         spec: a JSON object for the handler of ``effect_type``. idempotency_key: 1 to 300 characters; a key that is known with the
         same type and spec asks for nothing new (see Transaction.existing), with another it is an IdempotencyMismatch.
-        deliver_after: not before this moment.
+        deliver_after: not before this moment. ordering_key: 1 to 300 characters; the tenant's effects of one key are delivered one at a
+        time, in the order in which they were committed. priority: -100 to 100; what has the lower number is delivered first.
+        destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes
+        to the host of its URL unless this says otherwise.
         """
         run_id = origin.run_id if isinstance(origin, Step) else origin.id
         spec = {**spec, "idempotency_key": idempotency_key}
@@ -40,6 +48,9 @@ class EffectRepository(AggregateRepository[Effect]):
             "effect_type": effect_type,
             "effect_spec": spec,
             "next_retry_at": None if deliver_after is None else deliver_after.isoformat(),
+            "ordering_key": ordering_key,
+            "priority": priority or None,
+            "destination": destination or _host(effect_type, spec),
         }
         fields = {"idempotency_key": idempotency_key}
         effect = self._begin("EFFECT_REQUESTED", data, details, cause=origin, item_id=effect_id, fields=fields)
@@ -48,3 +59,14 @@ class EffectRepository(AggregateRepository[Effect]):
     def cancel(self, effect: Effect, reason: str | None = None, **details: Unpack[Details]) -> Effect:
         """Takes an effect back before it is delivered. One that is being delivered at that moment raises DeliveryUnderway when sent."""
         return self._advance(effect, "EFFECT_CANCELLED", {"reason": reason}, details)
+
+
+def _host(effect_type: str, spec: Mapping[str, Any]) -> str | None:
+    """Where a webhook goes. A URL that cannot be read is for its handler to refuse."""
+    url = spec.get("url")
+    if effect_type != "HTTP_POST" or not isinstance(url, str):
+        return None
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()[:300] or None
+    except ValueError:
+        return None

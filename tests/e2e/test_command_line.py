@@ -78,7 +78,7 @@ def test_commands_work_beside_it(data_dir: str, tmp_path: Path) -> None:
     assert "no concept:name" in typed("import", str(broken.path), "--tenant", "acme", *where, expect=2)
     assert "skipped:" in typed("import", str(broken.path), "--tenant", "acme", "--on-error", "skip", *where, expect=1)
 
-    [letter] = json.loads(typed("dlq", "list", "--tenant", "demo", "--format", "json", *where))
+    [letter] = json.loads(typed("dlq", "list", "--each", "--tenant", "demo", "--format", "json", *where))
     assert letter["error_details"]["message"] == "the mailbox does not exist"
     shown = json.loads(typed("dlq", "show", letter["id"], "--tenant", "demo", "--format", "json", *where))
     assert shown["trace"]["roots"][0]["kind"] == "signal"
@@ -182,4 +182,4 @@ def test_what_a_restore_holds_back_is_cancelled_or_released(data_dir: str, tmp_p
     assert f"{first} cancelled" in typed("restore", "cancel", "--id", first, "--reason", "the receiver has it", "--data-dir", new)
     assert "is not held back" in typed("restore", "cancel", "--id", first, "--reason", "again", "--data-dir", new, expect=1)
     assert "1 released" in typed("restore", "release", "--id", second, "--data-dir", new)
-    assert "111 passed" in typed("fit", "--data-dir", new)
+    assert "113 passed" in typed("fit", "--data-dir", new)

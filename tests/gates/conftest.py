@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
+from uuid import UUID
 
 import asyncpg
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 
 from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
-from persistence.outbox import Worker
+from persistence.outbox import Delivery, Worker
 from persistence.sample import add_sample_handlers, play
 from tests.conftest import TestServer
 from tests.helpers import request_effect
@@ -30,6 +31,8 @@ async def write_history(plane: Plane) -> None:
     add_sample_handlers(worker)
     await worker.drain(plane)
     await request_effect(plane, tenant.tenant_id)
+    await write_ordered_effects(plane, tenant.tenant_id)
+    await plane.limits.set("TEST", tenant_id=tenant.tenant_id, weight=2, max_concurrency=5, max_rate=8.5, actor="system:test")
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         parent = tx.runs.start(run_type="saved")
         tx.checkpoints.save(parent, {"n": 1})
@@ -39,6 +42,23 @@ async def write_history(plane: Plane) -> None:
     administrator = await asyncpg.connect(plane.server.for_administration)
     await administrator.execute(_VERIFIED)
     await administrator.close()
+
+
+async def write_ordered_effects(plane: Plane, tenant_id: UUID) -> None:
+    """Of one ordering key a dead letter that blocks it and an entry that waits; of another a dead letter that does not. The destination failed."""
+    async with plane.transaction(tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="ordered")
+        for key in ("strict-1", "strict-2", "lenient-1"):
+            name = key.partition("-")[0]
+            tx.effects.request(run, name, spec={}, idempotency_key=key, ordering_key=name, priority=3, destination="there")
+
+    async def refuse(_: Delivery) -> None:
+        raise TimeoutError("there")
+
+    worker = Worker(name="tester", listen=False)
+    worker.handler("strict", max_attempts=1)(refuse)
+    worker.handler("lenient", max_attempts=1, blocks_key=False)(refuse)
+    await worker.drain(plane)
 
 
 @pytest.fixture(scope="session")

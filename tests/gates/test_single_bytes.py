@@ -1,7 +1,7 @@
 """A superuser changes one character of one value, with every trigger and key silenced: a gate or the replay finds it.
 
-That holds for each column of each table. Not for when a queued entry is due and who has leased it: the queue is a list of work that changes without
-events, and its contents are held to the outbox by other checks.
+That holds for each column of each table. Not for when a queued entry is due and who has leased it, nor for what workers remember of streams,
+rates and destinations: that changes without events. What is in the queue is held to the outbox by other checks.
 """
 
 import random
@@ -24,13 +24,28 @@ ORDER = [
     *(check for check in CHECKS.values() if check.suite == "FIT-DATA-QUALITY-001"),
     *(check for check in CHECKS.values() if check.suite == "FIT-ORCH-SCHEMA-001"),
 ]
-WORK_LIST = {("outbox_queue", column) for column in ("due_at", "attempts", "lease_token", "leased_by", "created_at", "updated_at")}
+TRANSIENT = {
+    "outbox_queue": {
+        "due_at",
+        "leased_until",
+        "attempts",
+        "lease_token",
+        "leased_by",
+        "held_by",
+        "is_counted",
+        "created_at",
+        "updated_at",
+    },
+    "outbox_limits": {"id", "tokens", "tokens_at", "created_at", "updated_at"},
+    "outbox_streams": {*CANON.tables["outbox_streams"].columns},
+    "outbox_destinations": {*CANON.tables["outbox_destinations"].columns},
+}
 COLUMNS = [
     *(
         (f"persistence.{table}", column)
         for table, contract in CANON.tables.items()
         for column in contract.columns
-        if (table, column) not in WORK_LIST
+        if column not in TRANSIENT.get(table, ())
     ),
     *((f"canon.{table}", column) for table, rows in CANON.reference_rows().items() for column in (rows[0] if rows else ())),
     ("canon.log_epochs", "system_identifier"),

@@ -104,7 +104,7 @@ async def test_a_permanent_failure_is_a_dead_letter_at_once(plane: Plane, tenant
     await worker_with(failing(PermanentFailure("gone", status=410))).drain(plane)
     dead = await get_effect(plane, tenant.tenant_id, effect.id)
     assert (dead.status, dead.error_details["status"]) == ("DEAD_LETTER", 410)
-    assert admin.execute("SELECT count(*) FROM outbox_queue").fetchone() == (0,)
+    assert admin.execute("SELECT count(*) FROM outbox_queue WHERE held_by = 'DEAD_LETTER'").fetchone() == (1,)
 
 
 async def test_attempts_run_out(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:

@@ -18,7 +18,7 @@ BEGIN
   ) LOOP
     EXECUTE command;
   END LOOP;
-  DROP TYPE IF EXISTS persistence.aggregate_delta CASCADE;
+  DROP TYPE IF EXISTS persistence.aggregate_delta, persistence.outbox_share CASCADE;
   REVOKE ALL ON SCHEMA persistence, canon
     FROM persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 END

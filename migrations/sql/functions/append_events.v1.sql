@@ -39,6 +39,7 @@ BEGIN
       OR jsonb_array_length(events) > max_batch_events
       OR pg_column_size(events) > max_batch_bytes AS is_no_batch,
     events @? '$[*] ? (@.aggregate_type == "EFFECT")' AS has_effects,
+    events @? '$[*] ? (exists(@.event_data.ordering_key))' AS has_keys,
     events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
     events @? '$[*] ? (exists(@.attachment))' AS has_attachments
   INTO look;
@@ -47,6 +48,10 @@ BEGIN
     IF look.has_effects THEN
       known := known_effects(append_events.tenant_id, events);
       events := without_known(events, known);
+    END IF;
+    IF look.has_keys THEN
+      PERFORM lock_keys(array_agg(append_events.tenant_id), array_agg(e.event #>> '{event_data,ordering_key}'))
+      FROM jsonb_array_elements(events) AS e (event);
     END IF;
     IF look.lacks_indexes THEN
       events := with_step_indexes(append_events.tenant_id, events);

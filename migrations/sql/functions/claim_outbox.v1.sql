@@ -1,12 +1,13 @@
--- Leases due entries to a worker, for each effect type up to its limit. The limit is shared among the tenants that have due work, so that
--- none of them starves another; what some do not use goes to the rest. An attempt counts from here on: a handler that kills its process has used it up.
+-- Leases due entries to a worker, for each effect type up to its limit. What is wanted is shared among the tenants that have due work, by
+-- their weights, so that none of them starves another; what some do not use goes to the rest. Of a tenant, what has the lower priority
+-- number goes first, then what has been due longest. An attempt counts from here on: a handler that kills its process has used it up.
 --
 -- lease_token: names this claim; settle_outbox and its kin ask for it.
 -- lease: how long the entries are the worker's, by this database's clock.
 CREATE FUNCTION persistence.claim_outbox(worker text, lease_token uuid, effect_types text[], limits integer[], lease interval)
 RETURNS TABLE (
   tenant_id uuid, id uuid, effect_type text, attempts integer, idempotency_key text, payload jsonb, correlation_id uuid, causation_id uuid,
-  requested_at timestamptz
+  requested_at timestamptz, ordering_key text, destination text
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -17,29 +18,40 @@ SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  due uuid[];
-  share integer;
+  are_limited CONSTANT boolean := EXISTS (SELECT FROM outbox_limits);
+  some_rest CONSTANT boolean := EXISTS (SELECT FROM outbox_destinations AS d WHERE d.open_until IS NOT NULL);
   wanted integer;
-  leased_ids uuid[];
+  allowed integer;
+  due outbox_share[];
   leased_tenants uuid[];
+  leased_ids uuid[];
   leased_attempts integer[];
+  postponed uuid[];
+  kept_tenants uuid[];
 BEGIN
   FOR i IN 1 .. cardinality(effect_types) LOOP
     wanted := limits[i];
-    due := due_tenants(effect_types[i], wanted);
-    share := CASE WHEN cardinality(due) > 0 THEN ceil(wanted::numeric / cardinality(due)) END;
-    WHILE wanted > 0 AND cardinality(due) > 0 LOOP
+    due := due_streams(effect_types[i], wanted);
+    IF are_limited AND due IS NOT NULL THEN
+      allowed := outbox_allowance(system_tenant_id(), effect_types[i]);
+      wanted := least(wanted, allowed);
+      due := limited_shares(effect_types[i], due, wanted, allowed IS NOT NULL);
+      kept_tenants := '{}';
+    END IF;
+    WHILE wanted > 0 AND due IS NOT NULL LOOP
       WITH picked AS MATERIALIZED (
-        SELECT q.tenant_id, q.id
-        FROM unnest(due) AS t (tenant_id)
+        SELECT q.tenant_id, q.id, t.is_counted
+        FROM unnest(due) AS t
         CROSS JOIN LATERAL (
           SELECT q.tenant_id, q.id
           FROM outbox_queue AS q
           WHERE q.effect_type = effect_types[i]
             AND q.tenant_id = t.tenant_id
+            AND q.due_at >= t.swept_to
             AND q.due_at <= now()
-          ORDER BY q.due_at
-          LIMIT share
+            AND (q.leased_until IS NULL OR q.leased_until <= now())
+          ORDER BY q.priority, q.due_at
+          LIMIT t.share
           FOR UPDATE SKIP LOCKED
         ) AS q
         LIMIT wanted
@@ -47,10 +59,11 @@ BEGIN
       leased AS (
         UPDATE outbox_queue AS q
         SET
-          due_at = now() + claim_outbox.lease,
+          leased_until = now() + claim_outbox.lease,
           attempts = q.attempts + 1,
           lease_token = claim_outbox.lease_token,
           leased_by = claim_outbox.worker,
+          is_counted = p.is_counted,
           updated_at = now()
         FROM picked AS p
         WHERE q.tenant_id = p.tenant_id
@@ -62,9 +75,13 @@ BEGIN
       FROM leased AS l;
 
       EXIT WHEN leased_ids IS NULL;
+      IF some_rest THEN
+        postponed := postpone_resting(leased_tenants, leased_ids);
+      END IF;
       RETURN QUERY
         SELECT
-          o.tenant_id, o.id, o.event_type, l.attempts, o.idempotency_key, o.payload, o.correlation_id, o.last_event_id, o.created_at
+          o.tenant_id, o.id, o.event_type, l.attempts, o.idempotency_key, o.payload, o.correlation_id, o.last_event_id, o.created_at,
+          o.ordering_key, o.destination
         FROM unnest(leased_tenants, leased_ids, leased_attempts) AS l (tenant_id, id, attempts)
         CROSS JOIN LATERAL (
           SELECT o.*
@@ -72,13 +89,34 @@ BEGIN
           WHERE o.tenant_id = l.tenant_id
             AND o.id = l.id
           LIMIT 1
-        ) AS o;
-      wanted := wanted - cardinality(leased_ids);
-      EXIT WHEN cardinality(due) = 1;
-      -- a second round for those whose share was too small
-      due := ARRAY(SELECT t.tenant_id FROM unnest(leased_tenants) AS t (tenant_id) GROUP BY t.tenant_id HAVING count(*) >= share);
-      share := wanted;
+        ) AS o
+        WHERE NOT some_rest OR l.id <> ALL (postponed);
+      wanted := wanted - cardinality(leased_ids) + coalesce(cardinality(postponed), 0);
+      IF are_limited THEN
+        kept_tenants := kept_tenants || ARRAY(
+          SELECT l.tenant_id
+          FROM unnest(leased_tenants, leased_ids) AS l (tenant_id, id)
+          WHERE NOT some_rest OR l.id <> ALL (postponed)
+        );
+      END IF;
+      EXIT WHEN wanted <= 0 OR cardinality(leased_ids) < cardinality(due) AND NOT some_rest;
+
+      -- another round for those whose share was too small
+      due := (
+        SELECT array_agg(ROW(d.tenant_id, d.swept_to, least(wanted, d.cap - t.taken), d.cap - t.taken, d.is_counted)::outbox_share)
+        FROM (
+          SELECT l.tenant_id, count(*)::integer AS picked, (count(*) FILTER (WHERE NOT some_rest OR l.id <> ALL (postponed)))::integer AS taken
+          FROM unnest(leased_tenants, leased_ids) AS l (tenant_id, id)
+          GROUP BY l.tenant_id
+        ) AS t
+        JOIN unnest(due) AS d ON d.tenant_id = t.tenant_id
+        WHERE t.picked >= d.share
+          AND (d.cap IS NULL OR d.cap > t.taken)
+      );
     END LOOP;
+    IF are_limited THEN
+      PERFORM spend_tokens(effect_types[i], kept_tenants);
+    END IF;
   END LOOP;
 END
 $$;

@@ -8,7 +8,7 @@ DECLARE
 BEGIN
   WITH held AS (
     UPDATE outbox_queue AS q
-    SET due_at = now() + extend_leases.lease, updated_at = now()
+    SET leased_until = now() + extend_leases.lease, updated_at = now()
     FROM unnest(tenant_ids, ids, lease_tokens) AS g (tenant_id, id, lease_token)
     WHERE q.tenant_id = g.tenant_id
       AND q.id = g.id

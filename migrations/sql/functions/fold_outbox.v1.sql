@@ -9,13 +9,15 @@ BEGIN
   IF creations > 0 THEN
     INSERT INTO outbox_events (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
-      aggregate_id, event_type, idempotency_key, payload, retry_count, next_retry_at, error_details, published_at
+      aggregate_id, event_type, idempotency_key, payload, retry_count, next_retry_at, error_details, published_at,
+      priority, ordering_key, destination, blocks_key
     )
     SELECT
       d.tenant_id, d.id, CASE d.status WHEN 'EXECUTED' THEN 'PUBLISHED' ELSE d.status END, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id,
       d.created_at, d.updated_at, d.id, d.doc ->> 'effect_type', d.doc -> 'effect_spec' ->> 'idempotency_key', d.doc -> 'effect_spec',
       coalesce((d.doc ->> 'retry_count')::integer, 0), (d.doc ->> 'next_retry_at')::timestamptz,
-      nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz
+      nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz,
+      coalesce((d.doc ->> 'priority')::smallint, 0), d.doc ->> 'ordering_key', d.doc ->> 'destination', (d.doc ->> 'blocks_key')::boolean
     FROM unnest(deltas) AS d
     WHERE d.aggregate_type = 'EFFECT'
       AND d.first_version = 1
@@ -40,7 +42,8 @@ BEGIN
       retry_count = CASE WHEN d.doc ? 'retry_count' THEN (d.doc ->> 'retry_count')::integer ELSE s.retry_count END,
       next_retry_at = CASE WHEN d.doc ? 'next_retry_at' THEN (d.doc ->> 'next_retry_at')::timestamptz ELSE s.next_retry_at END,
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
-      published_at = coalesce((d.doc ->> 'executed_at')::timestamptz, s.published_at)
+      published_at = coalesce((d.doc ->> 'executed_at')::timestamptz, s.published_at),
+      blocks_key = CASE WHEN d.doc ? 'blocks_key' THEN (d.doc ->> 'blocks_key')::boolean ELSE s.blocks_key END
     FROM unnest(deltas) AS d
     WHERE d.aggregate_type = 'EFFECT'
       AND d.first_version > 1

@@ -5,6 +5,8 @@ LANGUAGE sql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
   UPDATE outbox_queue AS q
-  SET due_at = 'infinity', lease_token = NULL, leased_by = NULL, updated_at = now()
+  SET
+    due_at = 'infinity', held_by = 'RESTORE', leased_until = NULL, lease_token = NULL, leased_by = NULL, is_counted = false, updated_at = now()
+  WHERE q.held_by IS DISTINCT FROM 'DEAD_LETTER'
   RETURNING q.*
 $$;

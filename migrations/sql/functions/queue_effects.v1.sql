@@ -1,39 +1,64 @@
--- Keeps the work list in step with effects that were requested, requeued or cancelled. (Those that were delivered are taken off by settle_outbox.)
+-- Keeps the work list in step with effects that were requested, requeued, cancelled or discarded. (Those that were tried are moved by settle_outbox.)
 CREATE FUNCTION persistence.queue_effects(deltas persistence.aggregate_delta[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
   leased_id uuid;
+  key_tenants uuid[];
+  keys text[];
 BEGIN
-  IF (
-    SELECT c.relpages * 10 < pg_relation_size(c.oid) / current_setting('block_size')::integer AND pg_relation_size(c.oid) > 65536
-    FROM pg_class AS c
-    WHERE c.oid = 'outbox_events'::regclass
-  ) THEN
-    PERFORM learn_sizes();  -- ten times as large as the planner knows
-  END IF;
-
-  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at)
-  SELECT o.tenant_id, o.id, o.event_type, greatest(coalesce(o.next_retry_at, now()), now())
+  INSERT INTO outbox_streams (tenant_id, effect_type)
+  SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type'
   FROM unnest(deltas) AS d
-  CROSS JOIN LATERAL (
-    SELECT o.tenant_id, o.id, o.event_type, o.next_retry_at
-    FROM outbox_events AS o
-    WHERE o.tenant_id = d.tenant_id
-      AND o.id = d.id
-    LIMIT 1
-  ) AS o
   WHERE d.aggregate_type = 'EFFECT'
+    AND d.first_version = 1
+    AND NOT EXISTS (
+      SELECT
+      FROM outbox_streams AS s
+      WHERE s.tenant_id = d.tenant_id
+        AND s.effect_type = d.doc ->> 'effect_type'
+    )
+  ON CONFLICT DO NOTHING;
+
+  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at, priority, ordering_key, position, held_by, destination)
+  SELECT
+    d.tenant_id,
+    d.id,
+    d.doc ->> 'effect_type',
+    CASE
+      WHEN d.doc ? 'ordering_key' THEN 'infinity'
+      ELSE greatest((d.doc ->> 'next_retry_at')::timestamptz, statement_timestamp())
+    END,
+    coalesce((d.doc ->> 'priority')::smallint, 0),
+    d.doc ->> 'ordering_key',
+    CASE WHEN d.doc ? 'ordering_key' THEN (
+      SELECT e.sequence_number
+      FROM orchestration_events AS e
+      WHERE e.tenant_id = d.tenant_id
+        AND e.aggregate_id = d.id
+        AND e.aggregate_version = 1
+    ) END,
+    CASE WHEN d.doc ? 'ordering_key' THEN 'KEY' END,
+    d.doc ->> 'destination'
+  FROM unnest(deltas) AS d
+  WHERE d.aggregate_type = 'EFFECT'
+    AND d.first_version = 1
     AND d.status = 'PENDING';
 
-  IF EXISTS (SELECT FROM unnest(deltas) AS d WHERE d.aggregate_type = 'EFFECT' AND d.status = 'CANCELLED' AND d.first_version > 1) THEN
+  SELECT array_agg(d.tenant_id), array_agg(d.doc ->> 'ordering_key')
+  INTO key_tenants, keys
+  FROM unnest(deltas) AS d
+  WHERE d.aggregate_type = 'EFFECT'
+    AND d.first_version = 1
+    AND d.doc ? 'ordering_key';
+
+  IF EXISTS (SELECT FROM unnest(deltas) AS d WHERE d.aggregate_type = 'EFFECT' AND d.first_version > 1) THEN
     SELECT q.id
     INTO leased_id
     FROM unnest(deltas) AS d
     JOIN outbox_queue AS q ON q.tenant_id = d.tenant_id AND q.id = d.id
     WHERE d.status = 'CANCELLED'
-      AND q.lease_token IS NOT NULL
-      AND q.due_at > now()
+      AND q.leased_until > now()
     LIMIT 1;
     IF FOUND THEN
       RAISE EXCEPTION USING
@@ -41,12 +66,31 @@ BEGIN
         MESSAGE = format('effect %s is being delivered at this moment', leased_id),
         HINT = 'Wait for the attempt to end; cancel it if it is pending then.';
     END IF;
+
+    SELECT key_tenants || array_agg(o.tenant_id), keys || array_agg(o.ordering_key)
+    INTO key_tenants, keys
+    FROM unnest(deltas) AS d
+    JOIN outbox_events AS o ON o.tenant_id = d.tenant_id AND o.id = d.id
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_version > 1
+      AND o.ordering_key IS NOT NULL;
+    PERFORM lock_keys(key_tenants, keys);
+
+    -- also those that are dead letters in their place: requeued ones come back below
     DELETE FROM outbox_queue AS q
     USING unnest(deltas) AS d
     WHERE d.aggregate_type = 'EFFECT'
-      AND d.status = 'CANCELLED'
+      AND d.first_version > 1
       AND q.tenant_id = d.tenant_id
       AND q.id = d.id;
+
+    PERFORM queue_again(ARRAY(SELECT d.tenant_id FROM unnest(deltas) AS d), ARRAY(
+      SELECT CASE WHEN d.aggregate_type = 'EFFECT' AND d.first_version > 1 AND d.status = 'PENDING' THEN d.id END FROM unnest(deltas) AS d
+    ));
+  END IF;
+
+  IF keys IS NOT NULL THEN
+    PERFORM open_keys(key_tenants, keys);
   END IF;
 END
 $$;

@@ -8,7 +8,8 @@ DECLARE
 BEGIN
   WITH held AS (
     UPDATE outbox_queue AS q
-    SET due_at = now(), attempts = q.attempts - 1, lease_token = NULL, leased_by = NULL, updated_at = now()
+    SET
+      due_at = now(), attempts = q.attempts - 1, leased_until = NULL, lease_token = NULL, leased_by = NULL, is_counted = false, updated_at = now()
     FROM unnest(tenant_ids, ids, lease_tokens) AS g (tenant_id, id, lease_token)
     WHERE q.tenant_id = g.tenant_id
       AND q.id = g.id

@@ -28,9 +28,18 @@ BEGIN
   )
   SELECT array_agg(i::orchestration_events) INTO batch FROM inserted AS i;
   PERFORM fold_effects(batch_deltas(batch), 0, 1);
-  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at)
-  VALUES (OLD.tenant_id, OLD.id, OLD.event_type, now());
+  PERFORM lock_keys(ARRAY[OLD.tenant_id], ARRAY[OLD.ordering_key]);
+  DELETE FROM outbox_queue AS q
+  WHERE q.tenant_id = OLD.tenant_id
+    AND q.id = OLD.id;
+  PERFORM queue_again(ARRAY[OLD.tenant_id], ARRAY[OLD.id]);
+  UPDATE outbox_queue AS q
+  SET attempts = 0, due_at = CASE WHEN q.held_by IS NULL THEN now() ELSE 'infinity' END
+  WHERE q.tenant_id = OLD.tenant_id
+    AND q.id = OLD.id;
+  PERFORM open_keys(ARRAY[OLD.tenant_id], ARRAY[OLD.ordering_key]);
 
+  NEW.blocks_key := NULL;
   NEW.version := OLD.version + 1;
   NEW.last_event_id := batch[1].id;
   NEW.updated_at := greatest(OLD.updated_at, batch[1].created_at);

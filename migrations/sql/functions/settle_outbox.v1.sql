@@ -1,8 +1,11 @@
 -- Settles a batch of leased entries of any tenants: queue, event, effect and record move together. An entry whose lease_token is no longer
 -- the one given is left alone: somebody else has it.
 --
+-- This is the fold of these three events written out, for speed: one statement over all. The gate state_is_the_fold compares it with the other.
+--
 -- The arrays go side by side, one element an entry:
---   outcomes: EXECUTED (delivered), FAILED (to be tried again after `delays`), DEAD (never again)
+--   outcomes: EXECUTED (delivered), FAILED (to be tried again after `delays`), DEAD (never again), BLOCKED (dead, and nothing of its ordering
+--     key goes past it)
 --   details: the result of an executed entry, the error of another, as JSON
 -- Returns the ids of the entries that were settled.
 CREATE FUNCTION persistence.settle_outbox(
@@ -16,9 +19,9 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 AS $$
 DECLARE
-  batch orchestration_events[];
+  settled record;
 BEGIN
-  WITH given AS (
+  WITH given AS MATERIALIZED (
     SELECT g.*
     FROM unnest(tenant_ids, ids, lease_tokens, event_ids, outcomes, details, delays)
       AS g (tenant_id, id, lease_token, event_id, outcome, detail, delay)
@@ -29,63 +32,125 @@ BEGIN
     WHERE q.tenant_id = g.tenant_id
       AND q.id = g.id
       AND q.lease_token = g.lease_token
-      AND g.outcome IN ('EXECUTED', 'DEAD')
+      AND g.outcome = 'EXECUTED'
     RETURNING q.tenant_id, q.id, q.attempts, g.event_id, g.outcome, g.detail, NULL::timestamptz AS next_retry_at
   ),
-  postponed AS (
+  kept AS (
     UPDATE outbox_queue AS q
-    SET due_at = now() + g.delay, lease_token = NULL, leased_by = NULL, updated_at = now()
+    SET
+      due_at = CASE g.outcome WHEN 'FAILED' THEN now() + g.delay ELSE 'infinity' END,
+      held_by = CASE WHEN g.outcome <> 'FAILED' THEN 'DEAD_LETTER' END,
+      ordering_key = CASE WHEN g.outcome <> 'DEAD' THEN q.ordering_key END,
+      position = CASE WHEN g.outcome <> 'DEAD' THEN q.position END,
+      leased_until = NULL,
+      lease_token = NULL,
+      leased_by = NULL,
+      is_counted = false,
+      updated_at = now()
     FROM given AS g
     WHERE q.tenant_id = g.tenant_id
       AND q.id = g.id
       AND q.lease_token = g.lease_token
-      AND g.outcome = 'FAILED'
-    RETURNING q.tenant_id, q.id, q.attempts, g.event_id, g.outcome, g.detail, q.due_at AS next_retry_at
+      AND g.outcome <> 'EXECUTED'
+    RETURNING q.tenant_id, q.id, q.attempts, g.event_id, g.outcome, g.detail, nullif(q.due_at, 'infinity') AS next_retry_at
   ),
-  settled AS (
-    SELECT * FROM finished
-    UNION ALL
-    SELECT * FROM postponed
+  moves AS MATERIALIZED (
+    SELECT m.*, e.version, e.correlation_id, e.last_event_id, clock_timestamp() AS occurred_at
+    FROM (
+      SELECT * FROM finished
+      UNION ALL
+      SELECT * FROM kept
+    ) AS m
+    CROSS JOIN LATERAL (
+      SELECT e.version, e.correlation_id, e.last_event_id
+      FROM effects AS e
+      WHERE e.tenant_id = m.tenant_id
+        AND e.id = m.id
+        AND e.status = 'PENDING'
+      LIMIT 1
+    ) AS e
   ),
-  inserted AS (
-    INSERT INTO orchestration_events AS log (
+  recorded AS (
+    INSERT INTO orchestration_events (
       tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
       correlation_id, causation_id, actor, source, occurred_at
     )
     SELECT
-      s.tenant_id,
-      s.event_id,
-      CASE s.outcome WHEN 'EXECUTED' THEN 'EFFECT_EXECUTED' WHEN 'FAILED' THEN 'EFFECT_ATTEMPT_FAILED' ELSE 'EFFECT_DEAD_LETTERED' END,
+      m.tenant_id,
+      m.event_id,
+      CASE m.outcome WHEN 'EXECUTED' THEN 'EFFECT_EXECUTED' WHEN 'FAILED' THEN 'EFFECT_ATTEMPT_FAILED' ELSE 'EFFECT_DEAD_LETTERED' END,
       1,
       'EFFECT',
-      s.id,
-      e.version + 1,
-      CASE s.outcome
-        WHEN 'EXECUTED' THEN jsonb_build_object('retry_count', s.attempts - 1, 'execution_result', s.detail)
-        WHEN 'FAILED' THEN jsonb_build_object('retry_count', s.attempts, 'error_details', s.detail, 'next_retry_at', s.next_retry_at)
-        ELSE jsonb_build_object('retry_count', s.attempts, 'error_details', s.detail)
+      m.id,
+      m.version + 1,
+      CASE m.outcome
+        WHEN 'EXECUTED' THEN jsonb_build_object('retry_count', m.attempts - 1, 'execution_result', m.detail)
+        WHEN 'FAILED' THEN jsonb_build_object('retry_count', m.attempts, 'error_details', m.detail, 'next_retry_at', m.next_retry_at)
+        WHEN 'DEAD' THEN jsonb_build_object('retry_count', m.attempts, 'error_details', m.detail)
+        ELSE jsonb_build_object('retry_count', m.attempts, 'error_details', m.detail, 'blocks_key', true)
       END,
-      e.correlation_id,
-      e.last_event_id,
+      m.correlation_id,
+      m.last_event_id,
       settle_outbox.actor,
       'outbox',
-      clock_timestamp()
-    FROM settled AS s
-    CROSS JOIN LATERAL (
-      SELECT e.version, e.correlation_id, e.last_event_id
-      FROM effects AS e
-      WHERE e.tenant_id = s.tenant_id
-        AND e.id = s.id
-      LIMIT 1
-    ) AS e
-    RETURNING log.*
+      m.occurred_at
+    FROM moves AS m
+  ),
+  effects_moved AS (
+    UPDATE effects AS e
+    SET
+      status = CASE m.outcome WHEN 'EXECUTED' THEN 'EXECUTED' WHEN 'FAILED' THEN 'PENDING' ELSE 'DEAD_LETTER' END,
+      version = m.version + 1,
+      last_event_id = m.event_id,
+      updated_at = greatest(e.updated_at, now()),
+      retry_count = CASE m.outcome WHEN 'EXECUTED' THEN m.attempts - 1 ELSE m.attempts END,
+      next_retry_at = m.next_retry_at,
+      execution_result = CASE m.outcome WHEN 'EXECUTED' THEN nullif(m.detail, 'null') ELSE e.execution_result END,
+      error_details = CASE m.outcome WHEN 'EXECUTED' THEN e.error_details ELSE m.detail END,
+      executed_at = CASE m.outcome WHEN 'EXECUTED' THEN m.occurred_at ELSE e.executed_at END
+    FROM moves AS m
+    WHERE e.tenant_id = m.tenant_id
+      AND e.id = m.id
+      AND e.version = m.version
+    RETURNING e.id
+  ),
+  entries_moved AS (
+    UPDATE outbox_events AS o
+    SET
+      status = CASE m.outcome WHEN 'EXECUTED' THEN 'PUBLISHED' WHEN 'FAILED' THEN 'PENDING' ELSE 'DEAD_LETTER' END,
+      version = m.version + 1,
+      last_event_id = m.event_id,
+      updated_at = greatest(o.updated_at, now()),
+      retry_count = CASE m.outcome WHEN 'EXECUTED' THEN m.attempts - 1 ELSE m.attempts END,
+      next_retry_at = m.next_retry_at,
+      error_details = CASE m.outcome WHEN 'EXECUTED' THEN o.error_details ELSE m.detail END,
+      published_at = CASE m.outcome WHEN 'EXECUTED' THEN m.occurred_at ELSE o.published_at END,
+      blocks_key = CASE m.outcome WHEN 'BLOCKED' THEN true ELSE o.blocks_key END
+    FROM moves AS m
+    WHERE o.tenant_id = m.tenant_id
+      AND o.id = m.id
+      AND o.version = m.version
+      AND o.status = 'PENDING'
+    RETURNING o.id, CASE WHEN m.outcome IN ('EXECUTED', 'DEAD') THEN o.tenant_id END AS tenant_id, o.ordering_key
   )
-  SELECT array_agg(i::orchestration_events) INTO batch FROM inserted AS i;
+  SELECT
+    ARRAY(SELECT o.id FROM entries_moved AS o) AS ids,
+    (SELECT count(*) FROM effects_moved) AS effects,
+    (SELECT count(*) FROM finished) + (SELECT count(*) FROM kept) AS queued,
+    ARRAY(SELECT o.tenant_id FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL) AS key_tenants,
+    ARRAY(SELECT o.ordering_key FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL) AS keys
+  INTO settled;
 
-  IF batch IS NULL THEN
-    RETURN '{}';
+  IF cardinality(settled.ids) <> settled.queued OR settled.effects <> settled.queued THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE002',
+      MESSAGE = format('the queue has %s of these entries, but %s effects and %s entries are pending', settled.queued, settled.effects,
+        cardinality(settled.ids)),
+      HINT = 'Queue, effects and entries disagree: see what persistence fit says.';
   END IF;
-  PERFORM fold_events(batch);
-  RETURN ARRAY(SELECT e.aggregate_id FROM unnest(batch) AS e);
+  IF cardinality(settled.keys) > 0 THEN
+    PERFORM open_keys(settled.key_tenants, settled.keys);
+  END IF;
+  RETURN settled.ids;
 END
 $$;

@@ -12,7 +12,8 @@ GRANT EXECUTE ON FUNCTION
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
-  persistence.effects, persistence.run_checkpoints, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue
+  persistence.effects, persistence.run_checkpoints, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
+  persistence.outbox_streams, persistence.outbox_limits, persistence.outbox_destinations
   TO persistence_app, persistence_operator, persistence_auditor;
 -- Policies read the membership of whoever asks, so all who are subject to them may read it (their own rows of it).
 GRANT SELECT ON persistence.user_tenants TO persistence_worker;
@@ -31,6 +32,8 @@ GRANT EXECUTE ON FUNCTION
 
 -- The work across tenants.
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
+GRANT SELECT, UPDATE ON persistence.outbox_streams TO persistence_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.outbox_limits, persistence.outbox_destinations TO persistence_system;
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.effects TO persistence_system;
 GRANT SELECT, INSERT ON persistence.orchestration_events TO persistence_system;
@@ -40,7 +43,14 @@ GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
-  persistence.due_tenants(text, integer)
+  persistence.due_streams(text, integer),
+  persistence.limited_shares(text, persistence.outbox_share[], integer, boolean),
+  persistence.lock_keys(uuid[], text[]),
+  persistence.open_keys(uuid[], text[]),
+  persistence.outbox_allowance(uuid, text),
+  persistence.outbox_tokens(persistence.outbox_limits),
+  persistence.postpone_resting(uuid[], uuid[]),
+  persistence.spend_tokens(text, uuid[])
   TO persistence_system;
 
 -- The fold runs with the rights of whoever calls it: as persistence_system within settle_outbox, as an auditor into temporary tables.

@@ -3,7 +3,11 @@ GRANT EXECUTE ON FUNCTION
   persistence.claim_outbox(text, uuid, text[], integer[], interval),
   persistence.settle_outbox(text, uuid[], uuid[], uuid[], uuid[], text[], jsonb[], interval[]),
   persistence.extend_leases(uuid[], uuid[], uuid[], interval),
-  persistence.release_leases(uuid[], uuid[], uuid[])
+  persistence.release_leases(uuid[], uuid[], uuid[]),
+  persistence.advance_keys(uuid[], text[]),
+  persistence.sweep_outbox(text[]),
+  persistence.unknown_types(text[], interval),
+  persistence.report_destinations(uuid[], text[], boolean[], integer[], integer[], interval[])
   TO persistence_worker;
 
 GRANT EXECUTE ON FUNCTION
@@ -15,7 +19,9 @@ GRANT EXECUTE ON FUNCTION
   persistence.create_tenant(uuid, text, uuid, text),
   persistence.add_tenant_user(uuid, uuid, text),
   persistence.remove_tenant_user(uuid, uuid, text),
-  persistence.list_tenants(uuid, integer)
+  persistence.list_tenants(uuid, integer),
+  persistence.list_outbox_limits(),
+  persistence.set_outbox_limit(uuid, text, integer, integer, double precision, text)
   TO persistence_operator;
 
 GRANT EXECUTE ON FUNCTION persistence.log_epoch() TO persistence_app, persistence_owner;

@@ -23,6 +23,6 @@ CREATE TABLE persistence.effects (
   PRIMARY KEY (tenant_id, id),
   CONSTRAINT effects_run_fkey FOREIGN KEY (tenant_id, run_id) REFERENCES persistence.runs,
   CONSTRAINT effects_step_fkey FOREIGN KEY (tenant_id, step_id) REFERENCES persistence.steps
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 45);  -- the update that settles it stays on its page
 CREATE INDEX effects_run_idx ON persistence.effects (tenant_id, run_id);
-CREATE INDEX effects_step_idx ON persistence.effects (tenant_id, step_id);
+CREATE INDEX effects_step_idx ON persistence.effects (tenant_id, step_id) WHERE step_id IS NOT NULL;

@@ -1,5 +1,6 @@
 -- The record of each effect on its way out: what the trace reads. Status is not indexed, so that its updates stay heap-only;
--- the list of work is outbox_queue.
+-- the list of work is outbox_queue. There is no foreign key to effects: the two are written by the same functions, and gates compare them.
+-- blocks_key: whether, as a dead letter, it lets nothing of its ordering key past.
 CREATE TABLE persistence.outbox_events (
   tenant_id       uuid NOT NULL,
   id              uuid NOT NULL,
@@ -13,6 +14,10 @@ CREATE TABLE persistence.outbox_events (
   payload         jsonb NOT NULL,
   error_details   jsonb,
   published_at    timestamptz,
+  priority        smallint NOT NULL DEFAULT 0,
+  blocks_key      boolean,
+  ordering_key    text,
+  destination     text,
   correlation_id uuid NOT NULL,
   causation_id   uuid,
   actor          varchar(100) NOT NULL,
@@ -21,8 +26,7 @@ CREATE TABLE persistence.outbox_events (
   created_at     timestamptz NOT NULL,
   updated_at     timestamptz NOT NULL,
   PRIMARY KEY (tenant_id, id),
-  CONSTRAINT outbox_events_idempotency_key UNIQUE (tenant_id, idempotency_key),
-  CONSTRAINT outbox_events_effect_fkey FOREIGN KEY (tenant_id, aggregate_id) REFERENCES persistence.effects
-) WITH (fillfactor = 70);
+  CONSTRAINT outbox_events_idempotency_key UNIQUE (tenant_id, idempotency_key)
+) WITH (fillfactor = 45);  -- the update that settles it stays on its page
 CREATE INDEX outbox_events_aggregate_idx ON persistence.outbox_events (tenant_id, aggregate_id);
 CREATE INDEX outbox_events_correlation_idx ON persistence.outbox_events (tenant_id, correlation_id);

@@ -130,6 +130,14 @@ PLANTS = {
     "state_is_the_fold": row(
         f"UPDATE persistence.runs SET input_data = '{{\"amount\": 1}}' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"
     ),
+    "limits_recorded": row(
+        "UPDATE persistence.outbox_limits SET weight = 3",
+        "SELECT format('outbox_limits %s of tenant %s', effect_type, tenant_id) FROM persistence.outbox_limits",
+    ),
+    "keys_in_turn": row(
+        "UPDATE persistence.outbox_queue SET held_by = 'KEY', updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
+        "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.outbox_queue WHERE ordering_key = 'strict'",
+    ),
     "memberships_recorded": row(
         f"INSERT INTO persistence.user_tenants (tenant_id, user_id, actor) SELECT tenant_id, {NOWHERE}, 'user:intruder' FROM persistence.tenants "
         "WHERE name = 'acme'",
@@ -161,7 +169,8 @@ PLANTS = {
         f"SELECT 'outbox_queue ' || {EFFECT}",
     ),
     "leases_expired": row(
-        f"UPDATE persistence.outbox_queue SET lease_token = gen_random_uuid(), leased_by = 'w', due_at = now() - interval '2 hours' WHERE id = {EFFECT}",
+        f"UPDATE persistence.outbox_queue SET lease_token = gen_random_uuid(), leased_by = 'w', leased_until = now() - interval '2 hours' "
+        f"WHERE id = {EFFECT}",
         f"SELECT 'outbox_queue ' || {EFFECT}",
     ),
     "entries_overdue": row(
@@ -170,7 +179,7 @@ PLANTS = {
     ),
     "entries_released": Plant(
         "SELECT persistence.hold_outbox()",
-        "SELECT DISTINCT 'effect type ' || effect_type || ' of tenant ' || tenant_id FROM persistence.outbox_queue",
+        "SELECT DISTINCT 'effect type ' || effect_type || ' of tenant ' || tenant_id FROM persistence.outbox_queue WHERE held_by = 'RESTORE'",
         "SELECT persistence.release_outbox()",
     ),
     "dead_letters_attended": row(

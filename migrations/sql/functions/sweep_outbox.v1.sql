@@ -1,0 +1,61 @@
+-- Looks at all that is queued of these effect types, which claims do not: sees where the work begins, so that claims need not look below
+-- (dead rows pile up there while somebody keeps a transaction open), finds leases that ran out and entries that were committed late, and
+-- gives turns to ordering keys that lost theirs. One worker at a time. Returns false when another is at it.
+CREATE FUNCTION persistence.sweep_outbox(effect_types text[]) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = persistence, pg_temp
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+DECLARE
+  stream outbox_streams;
+  looked_at timestamptz;
+  begins_at timestamptz;
+  waiting record;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('persistence.sweep_outbox', 0)) THEN
+    RETURN false;
+  END IF;
+  FOR stream IN
+    SELECT s.*
+    FROM outbox_streams AS s
+    WHERE s.effect_type = ANY (effect_types)
+  LOOP
+    looked_at := clock_timestamp();
+    SELECT min(q.due_at)
+    INTO begins_at
+    FROM outbox_queue AS q
+    WHERE q.effect_type = stream.effect_type
+      AND q.tenant_id = stream.tenant_id
+      AND q.due_at <= now()
+      AND (q.leased_until IS NULL OR q.leased_until <= now());
+    CONTINUE WHEN begins_at IS NULL AND clock_timestamp() - looked_at < interval '1 millisecond';
+    begins_at := coalesce(begins_at, now() - interval '1 second');
+    IF begins_at < stream.swept_to OR begins_at > stream.swept_to + interval '1 second' THEN
+      UPDATE outbox_streams AS s
+      SET swept_to = begins_at, updated_at = now()
+      WHERE s.tenant_id = stream.tenant_id
+        AND s.id = stream.id;
+    END IF;
+  END LOOP;
+
+  FOR waiting IN
+    SELECT DISTINCT q.tenant_id, q.ordering_key
+    FROM outbox_queue AS q
+    WHERE q.ordering_key IS NOT NULL
+      AND q.held_by = 'KEY'
+      AND NOT EXISTS (
+        SELECT
+        FROM outbox_queue AS a
+        WHERE a.tenant_id = q.tenant_id
+          AND a.ordering_key = q.ordering_key
+          AND a.held_by IS NULL
+      )
+  LOOP
+    IF pg_try_advisory_xact_lock(hashtextextended(waiting.tenant_id || waiting.ordering_key, 4)) THEN
+      PERFORM open_keys(ARRAY[waiting.tenant_id], ARRAY[waiting.ordering_key]);
+    END IF;
+  END LOOP;
+  RETURN true;
+END
+$$;

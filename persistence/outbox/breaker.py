@@ -1,0 +1,86 @@
+"""Leaving destinations in peace that keep failing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from persistence.errors import ConfigurationError
+from persistence.outbox.delivery import Delivery
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """After ``failures`` attempts in a row that got no good answer, a destination rests for ``rest`` seconds; its entries are put off without
+    using up attempts. Then one entry goes as a probe, and an answer opens the way again. All workers share what they know of a destination.
+    """
+
+    failures: int = 10
+    rest: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 1:
+            raise ConfigurationError("breaker: failures must be at least 1")
+        if self.rest <= 0:
+            raise ConfigurationError("breaker: rest must be more than zero seconds")
+
+
+@dataclass
+class DestinationReport:
+    """How deliveries to one destination went, in the order in which they ended.
+
+    answered: whether one of them got an answer; failures: how many have failed in a row since.
+    """
+
+    tenant_id: UUID
+    destination: str
+    breaker: Breaker
+    answered: bool = False
+    failures: int = 0
+
+
+class Destinations:
+    """What this process knows of destinations. The database knows what all processes do, and decides; what is held already when a destination
+    has failed too often is handed back here.
+    """
+
+    def __init__(self) -> None:
+        self._suspects: set[tuple[UUID, str]] = set()
+        self._failing: dict[tuple[UUID, str], int] = {}
+
+    def note(self, delivery: Delivery, *, answered: bool | None) -> None:
+        """Counts the failures in a row that nobody has been told of."""
+        if delivery.destination is None or answered is None:
+            return
+        place = delivery.tenant_id, delivery.destination
+        if not answered:
+            self._failing[place] = self._failing.get(place, 0) + 1
+        elif self._failing:
+            self._failing.pop(place, None)
+
+    def rests(self, delivery: Delivery, breaker: Breaker | None) -> bool:
+        """Whether an entry that is held had better be handed back."""
+        if not self._failing or breaker is None or delivery.destination is None:
+            return False
+        return self._failing.get((delivery.tenant_id, delivery.destination), 0) >= breaker.failures
+
+    def reports(self, attempts: Iterable[tuple[Delivery, Breaker | None, bool | None]]) -> list[DestinationReport]:
+        """What to tell the database: failures always, answers only of destinations that had failed before.
+
+        attempts: each with its delivery, the breaker of its handler and whether the destination answered (None: it was not asked).
+        """
+        found: dict[tuple[UUID, str], DestinationReport] = {}
+        for delivery, breaker, has_answered in attempts:
+            if breaker is None or delivery.destination is None or has_answered is None:
+                continue
+            place = delivery.tenant_id, delivery.destination
+            if has_answered and place not in self._suspects and place not in found and delivery.attempt == 1:
+                continue
+            report = found.setdefault(place, DestinationReport(*place, breaker))
+            if has_answered:
+                report.answered, report.failures = True, 0
+            else:
+                report.failures += 1
+        for place, report in found.items():
+            (self._suspects.add if report.failures else self._suspects.discard)(place)
+            self._failing.pop(place, None)
+        return sorted(found.values(), key=lambda report: (report.tenant_id, report.destination))

@@ -1,0 +1,78 @@
+"""What a shift holds: entries under lease, from the claim until they are settled or handed back."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from persistence.outbox.delivery import Delivery, Hold
+from persistence.outbox.desk import Desk
+
+
+@dataclass(slots=True)
+class Held:
+    """lasts_until: when the lease runs out at the latest, by this process's monotonic clock."""
+
+    delivery: Delivery
+    desk: Desk
+    lasts_until: float
+    task: asyncio.Task[None] | None = None
+
+
+class Holdings:
+    """The books. Every entry stands in them once."""
+
+    def __init__(self, desks: Mapping[str, Desk]) -> None:
+        self.desks = desks
+        self._held: dict[Hold, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, hold: Hold) -> bool:
+        return hold in self._held
+
+    def take(self, deliveries: Iterable[Delivery], lasts_until: float) -> None:
+        """Puts claimed entries on the desks of their handlers."""
+        for delivery in deliveries:
+            desk = self.desks[delivery.effect_type]
+            self._held[delivery.hold] = Held(delivery, desk, lasts_until)
+            desk.held += 1
+            desk.waiting.append(delivery)
+
+    def begin(self, delivery: Delivery, task: asyncio.Task[None]) -> bool:
+        """Notes who works on an entry. False when it is not held any more."""
+        held = self._held.get(delivery.hold)
+        if held is None:
+            return False
+        held.task = task
+        return True
+
+    def end(self, delivery: Delivery) -> None:
+        """The attempt is over; the entry stays until it is settled."""
+        held = self._held.get(delivery.hold)
+        if held is not None:
+            held.task = None
+
+    def let_go(self, delivery: Delivery) -> Held | None:
+        """Takes an entry off the books. None when it was off them already."""
+        held = self._held.pop(delivery.hold, None)
+        if held is not None:
+            held.desk.held -= 1
+        return held
+
+    def extend(self, delivery: Delivery, lasts_until: float) -> None:
+        held = self._held.get(delivery.hold)
+        if held is not None:
+            held.lasts_until = lasts_until
+
+    def everything(self) -> Sequence[Held]:
+        return list(self._held.values())
+
+    def hand_back(self) -> list[Delivery]:
+        """Takes what nobody has begun off the books and off the desks."""
+        waiting = [delivery for desk in self.desks.values() for delivery in desk.waiting if delivery.hold in self._held]
+        for desk in self.desks.values():
+            desk.waiting.clear()
+        for delivery in waiting:
+            self.let_go(delivery)
+        return waiting

@@ -1,0 +1,164 @@
+"""One run of a worker: everything that lives from its start to its stop."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from persistence.database.failures import DATABASE_ERRORS
+from persistence.errors import ConfigurationError, PersistenceError
+from persistence.outbox.attempt import attempt, interrupted
+from persistence.outbox.desk import Desk
+from persistence.outbox.holdings import Holdings
+from persistence.outbox.leases import LeaseKeeper
+from persistence.outbox.listener import Listener
+from persistence.outbox.queue import OutboxQueue
+from persistence.outbox.settling import Settler
+from persistence.outbox.sweeping import Sweeper
+from persistence.outbox.unknown import UnknownTypes
+from persistence.plane import Plane
+
+if TYPE_CHECKING:
+    from persistence.outbox.worker import Worker
+
+_log = structlog.get_logger(__name__)
+
+_IDLE_PAUSE = 0.05
+
+
+class Shift:
+    """Claims what the desks can take, lets their handlers work on it, and hands everything back or settles it in the end."""
+
+    def __init__(self, worker: "Worker", plane: Plane) -> None:
+        if not worker.handlers:
+            raise ConfigurationError("the worker has no handlers", hint="give it some: @worker.handler('EFFECT_TYPE')")
+        self._worker = worker
+        self._plane = plane
+        self._wake = asyncio.Event()
+        self._desks = {effect_type: Desk(worker.handlers[effect_type]) for effect_type in sorted(worker.handlers)}
+        self._holdings = Holdings(self._desks)
+        self._queue = queue = OutboxQueue(plane.pool, plane.settings, worker.name)
+        self._settler = Settler(queue, self._holdings, self._wake.set, batch=worker.settle_batch, within=worker.settle_within)
+        self._sweeper = Sweeper(queue, list(self._desks), self._wake.set)
+
+    @property
+    def settled(self) -> int:
+        """How many attempts were settled."""
+        return self._settler.settled
+
+    async def work(self, stop: asyncio.Event, *, until_idle: bool = False) -> None:
+        """Works until ``stop`` is set, or until nothing is due."""
+        worker = self._worker
+        async with AsyncExitStack() as resources:
+            if worker.listen and not until_idle:
+                await resources.enter_async_context(Listener(self._plane.server.direct_dsn, self._plane.settings, self._wake.set))
+            _log.info("worker_started", worker=worker.name, effect_types=list(self._desks))
+            settling = asyncio.create_task(self._settler.keep())
+            helpers = [settling, asyncio.create_task(LeaseKeeper(self._queue, self._holdings, worker.lease).keep())]
+            if until_idle:
+                await self._sweeper.sweep()
+            else:
+                helpers.append(asyncio.create_task(self._sweeper.keep()))
+                helpers.append(asyncio.create_task(worker.housekeeping.keep(self._plane)))
+                if worker.unknown_after is not None:
+                    unknown = UnknownTypes(self._queue, worker.handlers, after=worker.unknown_after, lease=worker.lease)
+                    helpers.append(asyncio.create_task(unknown.keep()))
+            try:
+                await self._claim_until(stop, helpers, until_idle=until_idle)
+            finally:
+                await self._close(settling, helpers)
+            _log.info("worker_stopped", worker=worker.name, settled=self.settled)
+
+    async def _claim_until(self, stop: asyncio.Event, helpers: Sequence[asyncio.Task[Any]], *, until_idle: bool) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                for helper in helpers:
+                    if helper.done():
+                        helper.result()
+                self._wake.clear()
+                limits = self._limits()
+                found = await self._claim(limits) if limits else 0
+                if until_idle and limits and not found and not self._holdings:
+                    return
+                if found and self._limits():
+                    continue
+                pause = _IDLE_PAUSE if until_idle else self._worker.poll_interval * random.uniform(0.5, 1.5)
+                waking = asyncio.create_task(self._wake.wait())
+                await asyncio.wait({waking, stopping}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                waking.cancel()
+        finally:
+            stopping.cancel()
+
+    def _limits(self) -> dict[str, int]:
+        """How many more of each type this process wants: what it can work off in a moment, in bites that are worth a claim."""
+        return {effect_type: wanted for effect_type, desk in self._desks.items() if (wanted := desk.wanted)}
+
+    async def _claim(self, limits: dict[str, int]) -> int:
+        lasts_until = asyncio.get_running_loop().time() + self._worker.lease
+        try:
+            deliveries = await self._queue.claim(limits, self._worker.lease)
+        except DATABASE_ERRORS as error:
+            _log.warning("claim_failed", error=str(error) or type(error).__name__)
+            return 0
+        self._holdings.take(deliveries, lasts_until)
+        for effect_type in {delivery.effect_type for delivery in deliveries}:
+            self._start_waiting(self._desks[effect_type])
+        return len(deliveries)
+
+    def _start_waiting(self, desk: Desk) -> None:
+        for _ in range(min(len(desk.waiting), desk.handler.concurrency - desk.busy)):
+            desk.busy += 1
+            runner = asyncio.create_task(self._work_off(desk))
+            desk.runners.add(runner)
+            runner.add_done_callback(desk.runners.discard)
+
+    async def _work_off(self, desk: Desk) -> None:
+        """Makes attempts, one after the other, until none of this type is waiting."""
+        now = asyncio.get_running_loop().time
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while desk.waiting:
+                delivery = desk.waiting.popleft()
+                if self._settler.destinations.rests(delivery, desk.handler.breaker):
+                    self._settler.hand_back(delivery)
+                    continue
+                if not self._holdings.begin(delivery, task):
+                    continue
+                begun = now()
+                try:
+                    self._settler.add(await attempt(desk.handler, delivery))
+                except asyncio.CancelledError:
+                    if delivery.hold in self._holdings:  # the worker is stopping; otherwise the lease was lost
+                        self._settler.add(interrupted(delivery))
+                    task.uncancel()
+                finally:
+                    self._holdings.end(delivery)
+                desk.note_duration(now() - begun)
+        finally:
+            desk.busy -= 1
+
+    async def _close(self, settling: asyncio.Task[None], helpers: Sequence[asyncio.Task[Any]]) -> None:
+        """Hands back what was not begun, lets running handlers finish within the grace, and settles what came of them."""
+        waiting = self._holdings.hand_back()
+        runners = {runner for desk in self._desks.values() for runner in desk.runners}
+        if runners:
+            _, late = await asyncio.wait(runners, timeout=self._worker.grace)
+            for runner in late:
+                runner.cancel()
+            if late:
+                await asyncio.wait(late, timeout=5)
+        self._settler.close()
+        await asyncio.wait({settling})
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        if waiting:
+            try:
+                await self._queue.release(waiting)
+            except PersistenceError as error:
+                _log.warning("release_failed", entries=len(waiting), error=str(error))

@@ -1,0 +1,97 @@
+"""What could not be delivered: grouped, and one by one."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from persistence.models import Event, Model, OutboxEntry
+from persistence.transaction import Transaction
+
+PAGE = 1000
+
+# Dead letters by type, error and destination; the most numerous first.
+_GROUPS = """
+SELECT
+  q.effect_type, o.error_details ->> 'type' AS error_type, q.destination, count(*) AS entries,
+  min(q.updated_at) AS first_at, max(q.updated_at) AS last_at
+FROM persistence.outbox_queue AS q
+JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
+WHERE q.tenant_id = $1
+  AND q.held_by = 'DEAD_LETTER'
+  AND ($2::text IS NULL OR q.effect_type = $2)
+  AND ($3::text IS NULL OR o.error_details ->> 'type' = $3)
+  AND ($4::text IS NULL OR q.destination = $4)
+  AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
+  AND q.updated_at < coalesce($6::timestamptz, 'infinity')
+GROUP BY q.effect_type, o.error_details ->> 'type', q.destination
+ORDER BY count(*) DESC, q.effect_type
+"""
+
+# A page of their ids, the oldest first.
+_IDS = """
+SELECT q.id, q.updated_at
+FROM persistence.outbox_queue AS q
+JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
+WHERE q.tenant_id = $1
+  AND q.held_by = 'DEAD_LETTER'
+  AND ($2::text IS NULL OR q.effect_type = $2)
+  AND ($3::text IS NULL OR o.error_details ->> 'type' = $3)
+  AND ($4::text IS NULL OR q.destination = $4)
+  AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
+  AND q.updated_at < coalesce($6::timestamptz, 'infinity')
+  AND (q.updated_at, q.id) > (coalesce($7::timestamptz, '-infinity'), coalesce($8::uuid, '00000000-0000-0000-0000-000000000000'))
+ORDER BY q.updated_at, q.id
+LIMIT $9
+"""
+
+
+class DeadLetterFilter(Model):
+    """Which dead letters are meant; None: any.
+
+    error_type: the class of the last error, as ``ConnectError``. since, until: when they became dead letters (until is not in it).
+    """
+
+    effect_type: str | None = None
+    error_type: str | None = None
+    destination: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class DeadLetterGroup(Model):
+    """Dead letters that share type, error and destination: how many, and when the first and the last of them died."""
+
+    effect_type: str
+    error_type: str | None
+    destination: str | None
+    entries: int
+    first_at: datetime
+    last_at: datetime
+
+
+async def dead_letter_groups(tx: Transaction, wanted: DeadLetterFilter) -> list[DeadLetterGroup]:
+    """The tenant's dead letters in groups, the largest first."""
+    rows = await tx.fetch(_GROUPS, tx.context.tenant_id, *_values(wanted))
+    return [DeadLetterGroup.model_construct(**row) for row in rows]
+
+
+async def dead_letter_ids(tx: Transaction, wanted: DeadLetterFilter) -> AsyncIterator[Sequence[UUID]]:
+    """The ids of the tenant's dead letters in pages of at most 1,000, those that have been dead longest first."""
+    moment, last = None, None
+    while True:
+        rows = await tx.fetch(_IDS, tx.context.tenant_id, *_values(wanted), moment, last, PAGE)
+        if rows:
+            yield [row["id"] for row in rows]
+            moment, last = rows[-1]["updated_at"], rows[-1]["id"]
+        if len(rows) < PAGE:
+            return
+
+
+async def attempts_of(tx: Transaction, entry: OutboxEntry) -> list[Event]:
+    """What has happened to an entry since it was requested: every attempt, requeueing and cancellation, in order."""
+    events = await tx.events.of_aggregate(entry.id)
+    return [event for event in events if event.event_type != "EFFECT_REQUESTED"]
+
+
+def _values(wanted: DeadLetterFilter) -> tuple[object, ...]:
+    return wanted.effect_type, wanted.error_type, wanted.destination, wanted.since, wanted.until
