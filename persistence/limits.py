@@ -66,7 +66,7 @@ class Limits:
     async def list(self) -> list[Limit]:
         """All limits; those for all tenants together come first and have no tenant."""
         system = UUID(CANON.rules.system_tenant)
-        found = [Limit.model_construct(**row) for row in await self._call(_LIST)]
+        found = [Limit.made(**row) for row in await self._call(_LIST)]
         return [limit.model_copy(update={"tenant_id": None}) if limit.tenant_id == system else limit for limit in found]
 
     async def _call(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:

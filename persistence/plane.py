@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from persistence.context import Context
+from persistence.database.grouping import Appender
 from persistence.database.migrator import head_revision
 from persistence.database.pool import check_server, open_pool
 from persistence.database.server import Server, open_server
@@ -41,6 +42,7 @@ class Plane:
         self._pool: asyncpg.Pool | None = None
         self._server: Server | None = None
         self._bell: Bell | None = None
+        self._appender: Appender | None = None
 
     async def open(self) -> Self:
         """Connects. Raises ServerError when the server is missing, too old, unreachable or not migrated."""
@@ -50,7 +52,7 @@ class Plane:
             resources.push_async_callback(_close_pool, pool)
             await check_server(pool, head_revision())
             self._bell = await resources.enter_async_context(Bell(pool))
-            self._server, self._pool = server, pool
+            self._server, self._pool, self._appender = server, pool, Appender(pool, self.settings)
             self._resources = resources.pop_all()
         return self
 
@@ -98,7 +100,9 @@ class Plane:
         actor: who acts, as ``agent:…``, ``user:…``, ``system:…`` or ``external:…``. circumstances: the other fields of Context; user_id is the
         settings' unless given.
         """
-        return Transaction(self._context(tenant_id, actor, circumstances), self.settings, self.pool, self.wake)
+        pool = self.pool
+        assert self._appender is not None
+        return Transaction(self._context(tenant_id, actor, circumstances), self.settings, pool, self._appender, self.wake)
 
     def bind(self, connection: Any, tenant_id: UUID, *, actor: str, **circumstances: Any) -> BoundTransaction:
         """The same inside the caller's own transaction, so that a domain row and its effect commit together, or not at all.

@@ -39,6 +39,13 @@ class Settings(BaseSettings):
     idle_in_transaction_timeout: Seconds = 60
     retry_for: Seconds = Field(30, description="how long failed transactions are tried again")
 
+    appends_at_once: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="transactions of one tenant that are sent at the same time; those that come meanwhile go together",
+    )
+
     max_event_bytes: int = Field(1 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
     max_batch_events: int = Field(10_000, ge=1, le=100_000)
     max_batch_bytes: int = Field(32 * MEBIBYTE, ge=1024, le=200 * MEBIBYTE)

@@ -36,7 +36,7 @@ class TenantAdministration:
         Raises IdempotencyMismatch when the name is taken.
         """
         rows = await self._call(_CREATE, tenant_id or new_id(), name, user_id or self._settings.user_id, actor)
-        return Tenant.model_construct(**rows[0])
+        return Tenant.made(**rows[0])
 
     async def add_user(self, tenant_id: UUID, user_id: UUID, *, actor: str) -> bool:
         """Lets a user work for a tenant. False when the user could already. Raises NotFound."""
@@ -50,7 +50,7 @@ class TenantAdministration:
 
     async def list(self, *, after: UUID | None = None, limit: int = 1000) -> list[Tenant]:
         """Tenants in the order of their ids, beginning after one."""
-        return [Tenant.model_construct(**row) for row in await self._call(_LIST, after, limit)]
+        return [Tenant.made(**row) for row in await self._call(_LIST, after, limit)]
 
     async def _call(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         return await fetched(self._pool, self._settings, statement, *arguments)

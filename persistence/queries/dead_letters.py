@@ -72,7 +72,7 @@ class DeadLetterGroup(Model):
 async def dead_letter_groups(tx: Transaction, wanted: DeadLetterFilter) -> list[DeadLetterGroup]:
     """The tenant's dead letters in groups, the largest first."""
     rows = await tx.fetch(_GROUPS, tx.context.tenant_id, *_values(wanted))
-    return [DeadLetterGroup.model_construct(**row) for row in rows]
+    return [DeadLetterGroup.made(**row) for row in rows]
 
 
 async def dead_letter_ids(tx: Transaction, wanted: DeadLetterFilter) -> AsyncIterator[Sequence[UUID]]:

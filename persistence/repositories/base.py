@@ -1,6 +1,6 @@
 """What the repositories of aggregates share: beginning one, and moving it on by one event."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID
@@ -62,7 +62,7 @@ class AggregateRepository(RowReader[A]):
             correlation_id = cause.correlation_id if cause else context.correlation_id or new_id()
         causation_id = _event_id(details.get("because") or cause) or context.causation_id
         self._record(event_type, item_id, 1, data, details, event_id, correlation_id, causation_id, attachment)
-        return self.model.model_construct(
+        return self.model.made(
             tenant_id=context.tenant_id,
             id=item_id,
             status=status,
@@ -74,6 +74,31 @@ class AggregateRepository(RowReader[A]):
             **_fields(self.model, event_type, data, details),
             **(fields or {}),
         )
+
+    def _begin_many(
+        self, event_type: str, data: Iterable[dict[str, Any]], details: Details, *, cause: AggregateModel
+    ) -> list[UUID]:
+        """Buffers the first events of aggregates that differ in their data alone. Returns their ids."""
+        causation_id = _event_id(details.get("because") or cause)
+        begun: list[UUID] = []
+        for event_data in data:
+            item_id = new_id()
+            self._work.record(
+                NewEvent.made(
+                    id=new_id(),
+                    event_type=event_type,
+                    aggregate_id=item_id,
+                    aggregate_version=1,
+                    event_data=event_data,
+                    correlation_id=cause.correlation_id,
+                    causation_id=causation_id,
+                    actor=details.get("actor"),
+                    occurred_at=details.get("at"),
+                    attachment=None,
+                )
+            )
+            begun.append(item_id)
+        return begun
 
     def _advance(self, subject: A, event_type: str, data: Mapping[str, Any], details: Details) -> A:
         """Buffers the next event of an aggregate and returns its state after it."""
@@ -108,7 +133,7 @@ class AggregateRepository(RowReader[A]):
         if attributes:
             event_data["attributes"] = attributes
         self._work.record(
-            NewEvent.model_construct(
+            NewEvent.made(
                 id=event_id,
                 event_type=event_type,
                 aggregate_id=item_id,

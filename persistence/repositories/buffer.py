@@ -6,6 +6,7 @@ import orjson
 
 from persistence.canon import CANON
 from persistence.context import Context
+from persistence.database.grouping import Batch
 from persistence.encoding import check, encode_bytes
 from persistence.errors import Conflict, InvalidInput, TooLarge
 from persistence.models import NewEvent
@@ -23,9 +24,10 @@ class EventBuffer:
         self._context = context
         self._settings = settings
         self._pending: list[bytes] = []
+        self._pending_ids: list[UUID] = []
         self._pending_bytes = 0
         self._versions: dict[UUID, int] = {}
-        self.sent: list[str] = []
+        self.sent: list[Batch] = []
         self.asks_for_delivery = False
 
     def add(self, event: NewEvent) -> None:
@@ -60,6 +62,7 @@ class EventBuffer:
             )
         self._versions[event.aggregate_id] = event.aggregate_version
         self._pending.append(encoded)
+        self._pending_ids.append(event.id)
         self._pending_bytes += len(encoded) + 1
         self.asks_for_delivery = self.asks_for_delivery or event.event_type == "EFFECT_REQUESTED"
 
@@ -69,8 +72,9 @@ class EventBuffer:
     def seal(self) -> None:
         """Makes what is pending into a batch to send."""
         if self._pending:
-            self.sent.append((b"[" + b",".join(self._pending) + b"]").decode())
+            self.sent.append(Batch((b"[" + b",".join(self._pending) + b"]").decode(), self._pending_ids))
             self._pending.clear()
+            self._pending_ids = []
             self._pending_bytes = 0
 
     def _encode(self, event: NewEvent, version: int, aggregate: str, data: bytes) -> bytes:

@@ -56,6 +56,46 @@ class EffectRepository(AggregateRepository[Effect]):
         effect = self._begin("EFFECT_REQUESTED", data, details, cause=origin, item_id=effect_id, fields=fields)
         return effect.model_copy(update={"next_retry_at": deliver_after})
 
+    def request_many(
+        self,
+        origin: Step | Run,
+        effect_type: str,
+        specs: Mapping[str, dict[str, Any]],
+        *,
+        deliver_after: datetime | None = None,
+        ordering_key: str | None = None,
+        priority: int = 0,
+        destination: str | None = None,
+        **details: Unpack[Details],
+    ) -> list[UUID]:
+        """As ``request``, for many effects of one type at a third of the cost: specs by idempotency key. Returns the effects' ids in that order.
+
+        What was asked for before keeps its own id: see Transaction.existing.
+        """
+        run_id = str(origin.run_id if isinstance(origin, Step) else origin.id)
+        shared: dict[str, Any] = {"run_id": run_id, "effect_type": effect_type}
+        optional = {
+            "step_id": str(origin.id) if isinstance(origin, Step) else None,
+            "next_retry_at": None if deliver_after is None else deliver_after.isoformat(),
+            "ordering_key": ordering_key,
+            "priority": priority or None,
+            "attributes": details.get("attributes") or None,
+        }
+        shared |= {name: value for name, value in optional.items() if value is not None}
+        return self._begin_many(
+            "EFFECT_REQUESTED",
+            (
+                {
+                    **shared,
+                    "effect_spec": {**spec, "idempotency_key": key},
+                    **({"destination": place} if (place := destination or _host(effect_type, spec)) else {}),
+                }
+                for key, spec in specs.items()
+            ),
+            details,
+            cause=origin,
+        )
+
     def cancel(self, effect: Effect, reason: str | None = None, **details: Unpack[Details]) -> Effect:
         """Takes an effect back before it is delivered. One that is being delivered at that moment raises DeliveryUnderway when sent."""
         return self._advance(effect, "EFFECT_CANCELLED", {"reason": reason}, details)

@@ -115,7 +115,7 @@ def _compiled(query: Select[Any]) -> Any:
 
 def read_row(model: type[R], row: Iterable[tuple[str, Any]], json_columns: frozenset[str]) -> R:
     """A model of what the database returned. It is not validated again."""
-    return model.model_construct(**{name: decode(value) if name in json_columns else value for name, value in row})
+    return model.made(**{name: decode(value) if name in json_columns else value for name, value in row})
 
 
 def _is_json(column: Column[Any]) -> bool:

@@ -49,7 +49,7 @@ class SignalRepository(AggregateRepository[Signal]):
             self._work.settings.max_batch_bytes,
         )
         return [
-            Signal.model_construct(
+            Signal.made(
                 tenant_id=context.tenant_id,
                 actor=context.actor,
                 source_channel=signal.source_channel,

@@ -1,0 +1,153 @@
+"""Appending together what is to be appended at the same time.
+
+Each append ends in a commit, and each commit waits for the disk. So while some appends of a tenant are under way, those that come meanwhile wait, and
+then go together in one statement and one commit. Each transaction stays all or nothing for itself: where a group is refused, its members go
+alone, and each gets its own answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from persistence.database.failures import is_transient
+from persistence.settings import Settings
+
+# Appends a batch of events and folds it, all or nothing.
+_APPEND = """
+SELECT event_id, sequence_number, aggregate_id, is_new
+FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
+"""
+
+_MOST_EVENTS = 1000
+_MOST_BYTES = 1024 * 1024
+
+Rows = Sequence[asyncpg.Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of one transaction. text: a JSON array for ``append_events``; ids: of the events, as they stand in it."""
+
+    text: str
+    ids: Sequence[UUID]
+
+
+@dataclass(slots=True)
+class _Member:
+    batch: Batch
+    answer: asyncio.Future[Rows]
+
+
+@dataclass(slots=True)
+class _Line:
+    """The appends of one user for one tenant: how many are under way, and what waits."""
+
+    under_way: int = 0
+    waiting: list[_Member] = field(default_factory=list)
+
+
+async def append(connection: Any, settings: Settings, tenant_id: UUID, user_id: UUID, text: str) -> Rows:
+    """Appends a batch on this connection; a row an event."""
+    # The buffer has held the batch to its limit as text; as jsonb it may take up to twice that.
+    limits = (settings.max_event_bytes, settings.max_batch_events, settings.max_batch_bytes * 2)
+    rows: Rows = await connection.fetch(_APPEND, tenant_id, user_id, text, *limits)
+    return rows
+
+
+class Appender:
+    """Appends whole transactions, each on its own or with others of its tenant and user."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._lines: dict[tuple[UUID, UUID], _Line] = {}
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def append(self, tenant_id: UUID, user_id: UUID, batch: Batch) -> Rows:
+        """Appends and commits. Returns a row an event."""
+        place = tenant_id, user_id
+        line = self._lines.setdefault(place, _Line())
+        if line.under_way < self._settings.appends_at_once or len(batch.ids) > _MOST_EVENTS:
+            line.under_way += 1
+            try:
+                return await self._send(place, batch.text)
+            finally:
+                self._next(place, line)
+        member = _Member(batch, asyncio.get_running_loop().create_future())
+        line.waiting.append(member)
+        return await member.answer
+
+    def _next(self, place: tuple[UUID, UUID], line: _Line) -> None:
+        """One is done: those that wait go together; with nobody waiting, the line closes."""
+        group = _group(line.waiting)
+        if group:
+            sender = asyncio.create_task(self._send_group(place, line, group))
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+            return
+        line.under_way -= 1
+        if line.under_way == 0:
+            self._lines.pop(place, None)
+
+    async def _send_group(self, place: tuple[UUID, UUID], line: _Line, group: Sequence[_Member]) -> None:
+        try:
+            if len(group) == 1:
+                await self._send_alone(place, group[0])
+                return
+            try:
+                rows = await self._send(place, "[" + ",".join(member.batch.text[1:-1] for member in group) + "]")
+            except BaseException as error:
+                if is_transient(error) or not isinstance(error, Exception):
+                    for member in group:
+                        _fail(member, error)
+                    return
+                for member in group:
+                    await self._send_alone(place, member)
+                return
+            owners = {event_id: member for member in group for event_id in member.batch.ids}
+            answers: dict[int, list[asyncpg.Record]] = {id(member): [] for member in group}
+            for row in rows:
+                answers[id(owners[row["event_id"]])].append(row)
+            for member in group:
+                if not member.answer.done():
+                    member.answer.set_result(answers[id(member)])
+        finally:
+            self._next(place, line)
+
+    async def _send_alone(self, place: tuple[UUID, UUID], member: _Member) -> None:
+        try:
+            rows = await self._send(place, member.batch.text)
+        except BaseException as error:
+            _fail(member, error)
+        else:
+            if not member.answer.done():
+                member.answer.set_result(rows)
+
+    async def _send(self, place: tuple[UUID, UUID], text: str) -> Rows:
+        async with self._pool.acquire() as connection:
+            return await append(connection, self._settings, *place, text)
+
+
+def _group(waiting: list[_Member]) -> list[_Member]:
+    """Takes as many as go together, the first of those that wait first. Who has given up waiting is left out."""
+    group: list[_Member] = []
+    events = size = taken = 0
+    for member in waiting:
+        events += len(member.batch.ids)
+        size += len(member.batch.text)
+        if group and (events > _MOST_EVENTS or size > _MOST_BYTES):
+            break
+        taken += 1
+        if not member.answer.done():
+            group.append(member)
+    del waiting[:taken]
+    return group
+
+
+def _fail(member: _Member, error: BaseException) -> None:
+    if not member.answer.done():
+        member.answer.set_exception(error)
