@@ -1,7 +1,7 @@
 # make run     the whole thing on an embedded PostgreSQL, until Ctrl-C
 # make test    the tests
 # make lint    style, types, layers
-# make bench   speed, as ratios to a floor measured in the same run
+# make bench   speed, beside its peers on the same server in the same run
 
 VENV := .venv
 PYTHON ?= python3
@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/persistence canon check
 	$(BIN)/persistence migrate sql | $(BIN)/squawk --stdin-filepath migrations.sql
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 setup: $(VENV)/.installed-dev
@@ -41,6 +41,14 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	  uv pip install --quiet --python $(BIN)/python -e .; \
 	else \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e .; \
+	fi
+	@touch $@
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed-dev
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install --quiet --python $(BIN)/python -e '.[bench]'; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'; \
 	fi
 	@touch $@
 

@@ -51,8 +51,8 @@ class Plane:
             pool = await open_pool(server.dsn, self.settings)
             resources.push_async_callback(_close_pool, pool)
             await check_server(pool, head_revision())
-            self._bell = await resources.enter_async_context(Bell(pool))
-            self._server, self._pool, self._appender = server, pool, Appender(pool, self.settings)
+            bell = self._bell = await resources.enter_async_context(Bell(pool))
+            self._server, self._pool, self._appender = server, pool, Appender(pool, self.settings, bell)
             self._resources = resources.pop_all()
         return self
 

@@ -147,8 +147,6 @@ class Transaction:
         except BaseException:
             await self._abandon()
             raise
-        if self._buffer.asks_for_delivery:
-            self._after_commit()
 
     async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
         async def once() -> T:
@@ -172,6 +170,8 @@ class Transaction:
         await self._deliver()
         await self._connection.execute("COMMIT")
         await self._give_back()
+        if self._buffer.asks_for_delivery:
+            self._after_commit()
 
     async def _deliver(self) -> None:
         """Sends the batches that this database transaction has not had yet; begins it first where there is none."""

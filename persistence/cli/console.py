@@ -22,6 +22,11 @@ from persistence.models import Model, Tenant
 from persistence.plane import Plane, settings_with
 from persistence.settings import Settings
 
+try:
+    import uvloop
+except ImportError:  # it does not run on Windows
+    uvloop = None  # type: ignore[assignment]
+
 T = TypeVar("T")
 
 console = Console()
@@ -62,7 +67,9 @@ def settings_for(data_dir: Path | None, **overrides: Any) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a command's coroutine."""
+    """Runs a command's coroutine, on a faster loop where there is one."""
+    if uvloop is not None:
+        return uvloop.run(work)
     return asyncio.run(work)
 
 

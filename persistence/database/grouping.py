@@ -14,12 +14,27 @@ from uuid import UUID
 import asyncpg
 
 from persistence.database.failures import is_transient
+from persistence.database.wake import CHANNEL, Bell
 from persistence.settings import Settings
 
 # Appends a batch of events and folds it, all or nothing.
 _APPEND = """
 SELECT event_id, sequence_number, aggregate_id, is_new
 FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
+"""
+
+# The same, and wakes the workers with the same commit.
+_APPEND_AND_WAKE = """
+WITH appended AS MATERIALIZED (
+  SELECT event_id, sequence_number, aggregate_id, is_new
+  FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
+),
+woken AS MATERIALIZED (
+  SELECT pg_notify($7, '') FROM appended LIMIT 1
+)
+SELECT a.event_id, a.sequence_number, a.aggregate_id, a.is_new
+FROM appended AS a
+CROSS JOIN woken
 """
 
 _MOST_EVENTS = 1000
@@ -30,10 +45,13 @@ Rows = Sequence[asyncpg.Record]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events of one transaction. text: a JSON array for ``append_events``; ids: of the events, as they stand in it."""
+    """Events of one transaction. text: a JSON array for ``append_events``; ids: of the events, as they stand in it; wakes: whether there is
+    something to deliver among them.
+    """
 
     text: str
     ids: Sequence[UUID]
+    wakes: bool
 
 
 @dataclass(slots=True)
@@ -50,19 +68,23 @@ class _Line:
     waiting: list[_Member] = field(default_factory=list)
 
 
-async def append(connection: Any, settings: Settings, tenant_id: UUID, user_id: UUID, text: str) -> Rows:
-    """Appends a batch on this connection; a row an event."""
+async def append(connection: Any, settings: Settings, tenant_id: UUID, user_id: UUID, text: str, *, wake: bool = False) -> Rows:
+    """Appends a batch on this connection; a row an event. wake: tells the workers with the commit."""
     # The buffer has held the batch to its limit as text; as jsonb it may take up to twice that.
-    limits = (settings.max_event_bytes, settings.max_batch_events, settings.max_batch_bytes * 2)
-    rows: Rows = await connection.fetch(_APPEND, tenant_id, user_id, text, *limits)
+    arguments = (tenant_id, user_id, text, settings.max_event_bytes, settings.max_batch_events, settings.max_batch_bytes * 2)
+    if wake:
+        woken: Rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
+        return woken
+    rows: Rows = await connection.fetch(_APPEND, *arguments)
     return rows
 
 
 class Appender:
     """Appends whole transactions, each on its own or with others of its tenant and user."""
 
-    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, bell: Bell) -> None:
         self._pool = pool
+        self._bell = bell
         self._settings = settings
         self._lines: dict[tuple[UUID, UUID], _Line] = {}
         self._senders: set[asyncio.Task[None]] = set()
@@ -74,7 +96,7 @@ class Appender:
         if line.under_way < self._settings.appends_at_once or len(batch.ids) > _MOST_EVENTS:
             line.under_way += 1
             try:
-                return await self._send(place, batch.text)
+                return await self._send(place, batch.text, wakes=batch.wakes)
             finally:
                 self._next(place, line)
         member = _Member(batch, asyncio.get_running_loop().create_future())
@@ -99,7 +121,8 @@ class Appender:
                 await self._send_alone(place, group[0])
                 return
             try:
-                rows = await self._send(place, "[" + ",".join(member.batch.text[1:-1] for member in group) + "]")
+                text = "[" + ",".join(member.batch.text[1:-1] for member in group) + "]"
+                rows = await self._send(place, text, wakes=any(member.batch.wakes for member in group))
             except BaseException as error:
                 if is_transient(error) or not isinstance(error, Exception):
                     for member in group:
@@ -120,16 +143,20 @@ class Appender:
 
     async def _send_alone(self, place: tuple[UUID, UUID], member: _Member) -> None:
         try:
-            rows = await self._send(place, member.batch.text)
+            rows = await self._send(place, member.batch.text, wakes=member.batch.wakes)
         except BaseException as error:
             _fail(member, error)
         else:
             if not member.answer.done():
                 member.answer.set_result(rows)
 
-    async def _send(self, place: tuple[UUID, UUID], text: str) -> Rows:
+    async def _send(self, place: tuple[UUID, UUID], text: str, *, wakes: bool) -> Rows:
+        with_commit = wakes and self._bell.takes_turn()
         async with self._pool.acquire() as connection:
-            return await append(connection, self._settings, *place, text)
+            rows = await append(connection, self._settings, *place, text, wake=with_commit)
+        if wakes and not with_commit:
+            self._bell.ring()
+        return rows
 
 
 def _group(waiting: list[_Member]) -> list[_Member]:

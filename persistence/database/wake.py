@@ -1,7 +1,7 @@
 """Waking workers when there is something to deliver.
 
-A NOTIFY inside a busy writer's transaction makes all commits wait for one another. So writers ring a bell after their commit, and the bell
-notifies from a connection of its own, at most once in a few milliseconds.
+A NOTIFY inside a busy writer's transaction makes all commits wait for one another. So it goes with a commit only when there was none for a few
+milliseconds; writers that come sooner ring a bell after their commit, and the bell notifies from a connection of its own when that time is over.
 """
 
 import asyncio
@@ -26,11 +26,20 @@ class Bell:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._rung = asyncio.Event()
+        self._notified_at = float("-inf")
         self._ringer: asyncio.Task[None] | None = None
 
     def ring(self) -> None:
         """May be called at any time; never waits, never fails. A worker that misses it polls."""
         self._rung.set()
+
+    def takes_turn(self) -> bool:
+        """Whether it has been quiet, so that the caller may notify with its commit: it has then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._notified_at < _QUIET_SECONDS:
+            return False
+        self._notified_at = now
+        return True
 
     async def __aenter__(self) -> Self:
         self._ringer = asyncio.create_task(self._keep_ringing())
@@ -45,11 +54,14 @@ class Bell:
             await self._notify()
 
     async def _keep_ringing(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._rung.wait()
+            if (wait := self._notified_at + _QUIET_SECONDS - loop.time()) > 0:
+                await asyncio.sleep(wait)
             self._rung.clear()
+            self._notified_at = loop.time()
             await self._notify()
-            await asyncio.sleep(_QUIET_SECONDS)
 
     async def _notify(self) -> None:
         with contextlib.suppress(*DATABASE_ERRORS):

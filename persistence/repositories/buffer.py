@@ -72,7 +72,9 @@ class EventBuffer:
     def seal(self) -> None:
         """Makes what is pending into a batch to send."""
         if self._pending:
-            self.sent.append(Batch((b"[" + b",".join(self._pending) + b"]").decode(), self._pending_ids))
+            self.sent.append(
+                Batch((b"[" + b",".join(self._pending) + b"]").decode(), self._pending_ids, wakes=self.asks_for_delivery)
+            )
             self._pending.clear()
             self._pending_ids = []
             self._pending_bytes = 0

@@ -6,6 +6,7 @@ AS $$
 DECLARE
   released uuid[];
 BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);  -- as in claim_outbox
   WITH held AS (
     UPDATE outbox_queue AS q
     SET

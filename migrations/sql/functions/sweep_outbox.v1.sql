@@ -13,6 +13,7 @@ DECLARE
   begins_at timestamptz;
   waiting record;
 BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);  -- as in claim_outbox
   IF NOT pg_try_advisory_xact_lock(hashtextextended('persistence.sweep_outbox', 0)) THEN
     RETURN false;
   END IF;

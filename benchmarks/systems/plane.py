@@ -1,0 +1,202 @@
+"""This package: its library, its worker."""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from benchmarks.processes import Gate
+from benchmarks.systems.pacing import paced
+from persistence import Plane
+from persistence.database.migrator import Migrator
+from persistence.database.server import create_logins
+from persistence.models import NewSignal, Run
+from persistence.outbox import Delivery, Worker
+from persistence.outbox.queue import OutboxQueue, Settlement
+from persistence.transaction import Transaction
+
+ACTOR = "agent:bench"
+LOGIN = "persistence_service"
+
+
+def quiet() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+
+
+def as_service(dsn: str) -> str:
+    return dsn.replace("postgres@", f"{LOGIN}@", 1)
+
+
+def prepare(dsn: str) -> None:
+    Migrator(dsn).up()
+    create_logins(dsn)
+
+    async def make_tenant() -> None:
+        async with Plane(dsn=as_service(dsn)) as plane:
+            await plane.tenants.create("bench", actor="system:bench")
+
+    asyncio.run(make_tenant())
+
+
+async def tenant_of(plane: Plane) -> UUID:
+    return (await plane.tenants.list())[0].tenant_id
+
+
+async def begin_run(plane: Plane, tenant_id: UUID) -> Run:
+    async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+        return tx.runs.start(run_type="bench")
+
+
+async def enqueue_batches(dsn: str, count: int, gate: Gate | None = None) -> int:
+    async with Plane(dsn=as_service(dsn), pool_min=2) as plane:
+        tenant_id = await tenant_of(plane)
+        run = await begin_run(plane, tenant_id)
+        if gate:
+            gate.wait()
+        for batch in range(count // 1000):
+            async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                tx.effects.request_many(run, "BENCH", {f"{os.getpid()}-{batch}-{n}": {"n": 1} for n in range(1000)})
+    return count
+
+
+async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int:
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        tenant_id = await tenant_of(plane)
+        run = await begin_run(plane, tenant_id)
+
+        async def call(caller: int, end: float) -> int:
+            number = 0
+            while time.monotonic() < end:
+                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                    tx.effects.request(run, "BENCH", spec={"n": 1}, idempotency_key=f"{os.getpid()}-{caller}-{number}")
+                number += 1
+            return number
+
+        await call(-1, time.monotonic() + 0.3)
+        gate.wait()
+        end = time.monotonic() + seconds
+        return sum(await asyncio.gather(*(call(caller, end) for caller in range(callers))))
+
+
+async def drain(dsn: str, gate: Gate) -> int:
+    quiet()
+    worker = Worker(listen=False)
+
+    @worker.handler("BENCH")
+    async def do_nothing(_: Delivery) -> None:
+        return None
+
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        gate.wait()
+        return await worker.drain(plane)
+
+
+async def handle(dsn: str, path: str, seconds: float, gate: Gate) -> int:
+    quiet()
+    worker = Worker()
+    begun: list[str] = []
+
+    @worker.handler("BENCH")
+    async def note(delivery: Delivery) -> None:
+        begun.append(f"{delivery.payload['n']} {time.monotonic_ns()}\n")
+
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        stop = asyncio.Event()
+        working = asyncio.create_task(worker.run(plane, stop))
+        await asyncio.sleep(1)
+        gate.wait()
+        await asyncio.sleep(seconds + 1)
+        stop.set()
+        await working
+    Path(path).write_text("".join(begun))
+    return len(begun)
+
+
+async def produce(dsn: str, path: str, rate: float, seconds: float, gate: Gate) -> int:
+    committed: list[str] = []
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        tenant_id = await tenant_of(plane)
+        run = await begin_run(plane, tenant_id)
+
+        async def request(number: int) -> None:
+            async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                tx.effects.request(run, "BENCH", spec={"n": number}, idempotency_key=str(number))
+            committed.append(f"{number} {time.monotonic_ns()}\n")
+
+        gate.wait()
+        await paced(request, rate, seconds)
+    Path(path).write_text("".join(committed))
+    return len(committed)
+
+
+async def append(dsn: str, events: int, callers: int, seconds: float, gate: Gate) -> int:
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        tenant_id = await tenant_of(plane)
+
+        async def call(end: float) -> int:
+            number = 0
+            while time.monotonic() < end:
+                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                    append_events(tx, events)
+                number += 1
+            return number
+
+        await call(time.monotonic() + 0.3)
+        gate.wait()
+        end = time.monotonic() + seconds
+        return sum(await asyncio.gather(*(call(end) for _ in range(callers))))
+
+
+def append_events(tx: Transaction, events: int) -> None:
+    """A run that begins, or one that begins and goes to and fro."""
+    run = tx.runs.start(run_type="bench", input={"a": 1})
+    for number in range(1, events):
+        run = tx.runs.suspend(run) if number % 2 else tx.runs.resume(run)
+
+
+async def runs(dsn: str, steps: int, callers: int, count: int, gate: Gate) -> int:
+    """Each step is recorded as begun before it is done and as completed after, as one that calls somebody would be."""
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        tenant_id = await tenant_of(plane)
+
+        async def one(name: str) -> None:
+            async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                signal = tx.signals.record(
+                    NewSignal(source_channel="bench", source_id=name, signal_type="bench.run", payload={"a": 1})
+                )
+                run = tx.runs.start(signal, run_type="bench", input={"a": 1})
+                step = tx.steps.start(run, step_type="step-0")
+            for number in range(steps):
+                result = {"n": number}
+                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                    tx.steps.complete(step, result)
+                    if number + 1 < steps:
+                        step = tx.steps.start(run, step_type=f"step-{number + 1}")
+                    else:
+                        tx.runs.complete(run)
+                        tx.signals.process(signal)
+
+        async def call(caller: int) -> None:
+            for number in range(count // callers):
+                await one(f"{os.getpid()}-{caller}-{number}")
+
+        await one(f"{os.getpid()}-warm")
+        gate.wait()
+        await asyncio.gather(*(call(caller) for caller in range(callers)))
+    return count // callers * callers
+
+
+async def claim_and_settle(dsn: str, gate: Gate) -> int:
+    """The database's part of a drain alone: its two functions by hand, 500 entries at a time."""
+    done = 0
+    async with Plane(dsn=as_service(dsn), pool_min=2) as plane:
+        queue = OutboxQueue(plane.pool, plane.settings, f"by-hand-{os.getpid()}")
+        gate.wait()
+        while deliveries := await queue.claim({"BENCH": 500}, 60):
+            await queue.settle([Settlement(delivery, "EXECUTED", "null") for delivery in deliveries])
+            done += len(deliveries)
+    return done
