@@ -1,13 +1,14 @@
 # make run     the whole thing on an embedded PostgreSQL, until Ctrl-C
 # make test    the tests
 # make lint    style, types, layers
+# make soak    half an hour of work under random faults
 # make bench   speed, beside its peers on the same server in the same run
 
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench clean setup
+.PHONY: run test lint bench soak clean setup
 
 run: $(VENV)/.installed
 	$(BIN)/persistence up $(ARGS)
@@ -26,6 +27,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 setup: $(VENV)/.installed-dev
 

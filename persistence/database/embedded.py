@@ -182,7 +182,9 @@ class EmbeddedServer:
 
     def _start(self) -> None:
         self._wait_for_orphans()
+        # Left by a server that was killed. Its number may belong to another process by now, or to one that nobody has buried.
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
+        (self.socket_dir / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         self.socket_dir.mkdir(mode=0o700, exist_ok=True)
         hand_over(self.socket_dir)
         self._run(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _IDLE_PAUSE = 0.05
+_RELEASE_SECONDS = 5
 
 
 class Shift:
@@ -153,12 +154,13 @@ class Shift:
             if late:
                 await asyncio.wait(late, timeout=5)
         self._settler.close()
-        await asyncio.wait({settling})
+        await asyncio.wait({settling}, timeout=self._worker.grace)
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
         if waiting:
             try:
-                await self._queue.release(waiting)
-            except PersistenceError as error:
-                _log.warning("release_failed", entries=len(waiting), error=str(error))
+                async with asyncio.timeout(_RELEASE_SECONDS):
+                    await self._queue.release(waiting)
+            except (PersistenceError, TimeoutError) as error:
+                _log.warning("release_failed", entries=len(waiting), error=str(error) or type(error).__name__)
