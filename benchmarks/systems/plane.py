@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import os
+import random
 import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +20,8 @@ from persistence.database.server import create_logins
 from persistence.models import NewSignal, Run
 from persistence.outbox import Delivery, Worker
 from persistence.outbox.queue import OutboxQueue, Settlement
+from persistence.queries.dead_letters import DeadLetterFilter, dead_letter_groups
+from persistence.queries.trace import trace_run
 from persistence.transaction import Transaction
 
 ACTOR = "agent:bench"
@@ -200,3 +205,79 @@ async def claim_and_settle(dsn: str, gate: Gate) -> int:
             await queue.settle([Settlement(delivery, "EXECUTED", "null") for delivery in deliveries])
             done += len(deliveries)
     return done
+
+
+async def fill_events(dsn: str, count: int, gate: Gate) -> int:
+    """Whole runs of ten events with an effect that is waiting for next year, a thousand events a transaction."""
+    later = datetime.now(UTC) + timedelta(days=365)
+    async with Plane(dsn=as_service(dsn), pool_min=2) as plane:
+        tenant_id = await tenant_of(plane)
+        gate.wait()
+
+        async def fill(part: int) -> None:
+            for batch in range(count // 2000):
+                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                    for number in range(100):
+                        run = tx.runs.start(run_type=f"type-{number % 7}", input={"amount": number})
+                        for index in range(3):
+                            step = tx.steps.start(run, step_type=f"step-{index}")
+                            tx.steps.complete(step, {"ok": True})
+                        tx.effects.request(
+                            run,
+                            "LATER",
+                            spec={"n": number},
+                            idempotency_key=f"{os.getpid()}-{part}-{batch}-{number}",
+                            deliver_after=later,
+                        )
+                        tx.runs.resume(tx.runs.suspend(run))
+
+        await asyncio.gather(*(fill(part) for part in range(2)))
+    return count
+
+
+async def append_latencies(dsn: str, callers: int, seconds: float, gate: Gate) -> list[float]:
+    """Seconds that each transaction of one event took, with so many writers at the same time."""
+    taken: list[float] = []
+    async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
+        tenant_id = await tenant_of(plane)
+
+        async def call(end: float) -> None:
+            while (begun := time.monotonic()) < end:
+                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                    tx.runs.start(run_type="bench", input={"a": 1})
+                taken.append(time.monotonic() - begun)
+
+        await call(time.monotonic() + 0.5)
+        taken.clear()
+        gate.wait()
+        await asyncio.gather(*(call(time.monotonic() + seconds) for _ in range(callers)))
+    return taken
+
+
+async def query_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[float]]:
+    """Seconds that common questions took, each asked of runs drawn at random."""
+    taken: dict[str, list[float]] = {}
+    async with Plane(dsn=as_service(dsn), pool_min=1) as plane:
+        tenant_id = await tenant_of(plane)
+        async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+            newest = [run.id for run in (await tx.runs.list(limit=1000, newest_first=True)).items]
+            oldest = [run.id for run in (await tx.runs.list(limit=1000)).items]
+        chance = random.Random(1)
+        questions: dict[str, Callable[[Transaction, UUID], Awaitable[object]]] = {
+            "trace of a run": trace_run,
+            "a run": lambda tx, run_id: tx.runs.get(run_id),
+            "steps of a run": lambda tx, run_id: tx.steps.list(run_id=run_id),
+            "events of a run": lambda tx, run_id: tx.events.of_aggregate(run_id),
+            "newest 100 runs": lambda tx, _: tx.runs.list(limit=100, newest_first=True),
+            "page of 100 runs": lambda tx, run_id: tx.runs.list(limit=100, after=run_id),
+            "groups of dead letters": lambda tx, _: dead_letter_groups(tx, DeadLetterFilter()),
+        }
+        gate.wait()
+        for _ in range(rounds):
+            for name, ask in questions.items():
+                run_id = chance.choice(oldest + newest)
+                begun = time.monotonic()
+                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                    await ask(tx, run_id)
+                taken.setdefault(name, []).append(time.monotonic() - begun)
+    return taken

@@ -20,7 +20,7 @@ from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Runner
 from persistence.models import new_id
 from persistence.settings import Settings
-from tests.helpers import ACTOR, let_time_pass
+from tests.helpers import ACTOR
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = [sys.executable, "-m", "persistence.cli", "worker", "--log-level", "error", "--poll-interval", "0.1", "--lease", "3"]
@@ -106,15 +106,19 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 90) -
             await asyncio.sleep(0.05)
 
 
-async def all_settled(admin: psycopg.Connection, *, hurried: bool = True, seconds: float = 90) -> None:
-    """Until nothing is pending. hurried: waiting times are over at once, those of retries and of resting destinations."""
+def hurry(admin: psycopg.Connection) -> None:
+    """Waiting times are over, those of retries and of resting destinations."""
+    admin.execute("UPDATE persistence.outbox_destinations SET open_until = now() WHERE open_until IS NOT NULL")
+    admin.execute(
+        "UPDATE persistence.outbox_queue SET due_at = now() WHERE due_at > now() AND held_by IS NULL AND lease_token IS NULL"
+    )
+
+
+async def all_settled(admin: psycopg.Connection, *, seconds: float = 90) -> None:
+    """Until nothing is pending; nobody waits for long."""
 
     async def none_pending() -> bool:
-        if hurried:
-            admin.execute("UPDATE persistence.outbox_destinations SET open_until = now() WHERE open_until IS NOT NULL")
-            admin.execute(
-                "UPDATE persistence.outbox_queue SET due_at = now() WHERE due_at > now() AND held_by IS NULL AND lease_token IS NULL"
-            )
+        hurry(admin)
         return admin.execute(
             "SELECT count(*) FROM persistence.outbox_queue WHERE held_by IS DISTINCT FROM 'DEAD_LETTER'"
         ).fetchone() == (0,)
@@ -141,6 +145,3 @@ async def check_the_end(admin: psycopg.Connection, audit_dsn: str, dsn: str, key
         if o.verdict in ("violated", "failed") and o.check.severity == "error"
     ]
     assert bad == [], "gates are red"
-
-
-__all__ = ["WORKER", "Receiver", "all_settled", "check_the_end", "let_time_pass", "request_webhooks", "until", "worker_environment"]

@@ -25,7 +25,7 @@ import psycopg
 
 from persistence import Plane
 from persistence.outbox import Delivery, Worker
-from tests.faults.fire import WORKER, Receiver, all_settled, check_the_end, request_webhooks, worker_environment
+from tests.faults.fire import WORKER, Receiver, all_settled, check_the_end, hurry, request_webhooks, worker_environment
 from tests.faults.test_under_fire import Ground, ground
 
 MOST_PENDING = 3000
@@ -60,9 +60,15 @@ class Soak:
                 while self.going and len(self.keys) - len(self.receiver.bodies) > MOST_PENDING:
                     await asyncio.sleep(0.2)
 
+    def _hurry(self) -> None:
+        """Half an hour is short: what waits for its next attempt need not wait for minutes."""
+        with contextlib.suppress(psycopg.Error), self.here.admin() as admin:
+            hurry(admin)
+
     async def make_trouble(self, supervisor: int) -> None:
         while self.going:
             await asyncio.sleep(self.chance.uniform(0.2, 3))
+            self._hurry()
             fault = self.chance.choices(("kill", "freeze", "cut", "receiver", "crash"), (8, 2, 4, 4, 1 if self.may_crash else 0))[0]
             self.faults[fault] += 1
             victims = psutil.Process(supervisor).children()
