@@ -20,6 +20,9 @@ _log = structlog.get_logger(__name__)
 
 HEARTBEAT_FD = "PERSISTENCE_HEARTBEAT_FD"
 _BEAT_SECONDS = 1.0
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 10.0
+_LONG_ENOUGH = 5.0
 _MEBIBYTE = 1024 * 1024
 
 
@@ -40,14 +43,14 @@ class Supervisor:
         await asyncio.gather(*(self._keep_one(number, stop) for number in range(1, self.count + 1)))
 
     async def _keep_one(self, number: int, stop: asyncio.Event) -> None:
-        pause = 0.5
+        pause = _FIRST_PAUSE
         while not stop.is_set():
             begun = asyncio.get_running_loop().time()
             code = await self._run_once(number, stop)
             if stop.is_set():
                 return
             lived = asyncio.get_running_loop().time() - begun
-            pause = 0.5 if lived > 60 else min(pause * 2, 30.0)
+            pause = _FIRST_PAUSE if lived > _LONG_ENOUGH else min(pause * 2, _LONGEST_PAUSE)
             _log.warning("worker_process_ended", number=number, exit_status=code, restart_in=pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _IDLE_PAUSE = 0.05
+_SETTLE_SECONDS = 15
 _RELEASE_SECONDS = 5
 
 
@@ -154,7 +155,7 @@ class Shift:
             if late:
                 await asyncio.wait(late, timeout=5)
         self._settler.close()
-        await asyncio.wait({settling}, timeout=self._worker.grace)
+        await asyncio.wait({settling}, timeout=_SETTLE_SECONDS)
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)

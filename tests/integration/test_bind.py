@@ -46,8 +46,7 @@ async def test_in_an_asyncpg_transaction(plane: Plane, tenant: Tenant, dsn: str,
 @pytest.mark.parametrize("commits", [True, False])
 async def test_in_an_sqlalchemy_session(plane: Plane, tenant: Tenant, dsn: str, commits: bool) -> None:
     run = await start_run(plane, tenant.tenant_id)
-    host = dsn.partition("host=")[2]
-    engine = create_async_engine(f"postgresql+asyncpg://persistence_service@/plane?host={host}")
+    engine = create_async_engine(dsn.replace("postgresql", "postgresql+asyncpg", 1))
     async with AsyncSession(engine) as session:
         async with plane.bind(session, tenant.tenant_id, actor=ACTOR) as tx:
             tx.effects.request(run, "TEST", spec={}, idempotency_key="order-1")
