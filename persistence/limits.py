@@ -44,8 +44,10 @@ class Limits:
         them. max_rate: attempts a second, on average; a second's worth may come at once. With nothing given the limit goes.
         Returns False when it was so already. Raises InvalidInput, NotFound for a tenant that is not there.
         """
-        if not effect_type:
-            raise InvalidInput("effect_type: is empty", hint="name an effect type, or '*' for all", field="effect_type")
+        if not 1 <= len(effect_type) <= 200:
+            raise InvalidInput(
+                "effect_type: must have 1 to 200 characters", hint="name an effect type, or '*' for all", field="effect_type"
+            )
         if tenant_id is None and (effect_type == ALL_TYPES or weight != 1):
             raise InvalidInput(
                 "tenant: weights and limits of all types are for one tenant",

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
         2,
         ge=1,
         le=1000,
-        description="transactions of one tenant that are sent at the same time; those that come meanwhile go together",
+        description="transactions of one tenant and user that are sent at the same time; those that come meanwhile go together",
     )
 
     max_event_bytes: int = Field(1 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)

@@ -165,7 +165,7 @@ class Transaction:
                 return
             if len(self._buffer.sent) == 1 and not self.settings.transaction_pooler:
                 context = self.context
-                self._rows.extend(await self._appender.append(context.tenant_id, context.user_id, self._buffer.sent[0]))
+                self._rows[:] = await self._appender.append(context.tenant_id, context.user_id, self._buffer.sent[0])
                 return
         await self._deliver()
         await self._connection.execute("COMMIT")

@@ -22,8 +22,10 @@ def worker(
         str | None, typer.Option("--app", help="package.module:name of a Worker; the built-in types alone unless given.")
     ] = None,
     poll_only: Annotated[bool, typer.Option("--poll-only", help="Do not LISTEN, for a pooler that forbids it.")] = False,
-    poll_interval: Annotated[float | None, typer.Option(help="Seconds between looks at the queue.")] = None,
-    lease: Annotated[float | None, typer.Option(help="Seconds an entry is held before another worker may take it.")] = None,
+    poll_interval: Annotated[float | None, typer.Option(min=0.001, max=86_400, help="Seconds between looks at the queue.")] = None,
+    lease: Annotated[
+        float | None, typer.Option(min=0.1, max=86_400, help="Seconds an entry is held before another worker may take it.")
+    ] = None,
     processes: Annotated[
         int, typer.Option(min=1, max=256, help="How many processes work; those that die, hang or grow are replaced.")
     ] = 1,

@@ -46,12 +46,13 @@ Rows = Sequence[asyncpg.Record]
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Events of one transaction. text: a JSON array for ``append_events``; ids: of the events, as they stand in it; wakes: whether there is
-    something to deliver among them.
+    something to deliver among them; may_wait: whether it may have to wait for somebody's open transaction (ordering keys, cancellations).
     """
 
     text: str
     ids: Sequence[UUID]
     wakes: bool
+    may_wait: bool
 
 
 @dataclass(slots=True)
@@ -92,6 +93,8 @@ class Appender:
     async def append(self, tenant_id: UUID, user_id: UUID, batch: Batch) -> Rows:
         """Appends and commits. Returns a row an event."""
         place = tenant_id, user_id
+        if batch.may_wait:  # nobody else shall wait with it
+            return await self._send(place, batch.text, wakes=batch.wakes)
         line = self._lines.setdefault(place, _Line())
         if line.under_way < self._settings.appends_at_once or len(batch.ids) > _MOST_EVENTS:
             line.under_way += 1
@@ -138,6 +141,10 @@ class Appender:
             for member in group:
                 if not member.answer.done():
                     member.answer.set_result(answers[id(member)])
+        except BaseException as error:
+            for member in group:
+                _fail(member, error)
+            raise
         finally:
             self._next(place, line)
 

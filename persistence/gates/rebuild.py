@@ -18,6 +18,7 @@ from persistence.errors import ConfigurationError
 from persistence.gates.replay import TABLES, Scope, fold
 
 QUEUE: Final = "outbox_queue"
+STREAMS: Final = "outbox_streams"
 PROJECTION: Final = "run_summary"
 NAMES: Final = (*(known.name for known in TABLES), QUEUE, PROJECTION)
 """What can be restored."""
@@ -94,6 +95,12 @@ WHERE o.status IN ('PENDING', 'DEAD_LETTER')
   AND NOT EXISTS (SELECT FROM persistence.outbox_queue AS q WHERE q.tenant_id = o.tenant_id AND q.id = o.id)
 """
 
+_ADD_STREAMS: Final = """
+INSERT INTO persistence.outbox_streams (tenant_id, effect_type)
+SELECT DISTINCT q.tenant_id, q.effect_type FROM persistence.outbox_queue AS q
+ON CONFLICT DO NOTHING
+"""
+
 _OPEN_KEYS: Final = """
 SELECT persistence.open_keys(array_agg(q.tenant_id), array_agg(q.ordering_key)) FROM persistence.outbox_queue AS q WHERE q.held_by = 'KEY'
 """
@@ -146,18 +153,18 @@ async def _locked(connection: asyncpg.Connection, names: Sequence[str], *, with_
     async def once() -> dict[str, Rebuilt]:
         async with connection.transaction():
             await connection.execute(_BEGIN)
-            for name in (*names, QUEUE):
+            for name in (*names, QUEUE, STREAMS):
                 await connection.execute(naming(_LOCK, table=name))
             await connection.execute(_LOCK_LOG)
             await fold(connection, Scope())
-            for name in (*names, QUEUE):
+            for name in (*names, QUEUE, STREAMS):
                 await connection.execute(naming(_OPEN, table=name))
             await connection.execute(_SILENCE)
             done = await _restore(connection, names)
             if with_queue:
                 done[QUEUE] = await _requeue(connection)
             await connection.execute(_SPEAK)
-            for name in (*names, QUEUE):
+            for name in (*names, QUEUE, STREAMS):
                 await connection.execute(naming(_CLOSE, table=name))
             await connection.execute(_END)
             return done
@@ -200,6 +207,7 @@ async def _write(connection: asyncpg.Connection, names: Sequence[str]) -> dict[s
 async def _requeue(connection: asyncpg.Connection) -> Rebuilt:
     unqueued = _count(await connection.execute(_UNQUEUE))
     queued = _count(await connection.execute(_ENQUEUE))
+    await connection.execute(_ADD_STREAMS)
     await connection.execute(_OPEN_KEYS)
     return Rebuilt(QUEUE, unqueued, 0, queued)
 

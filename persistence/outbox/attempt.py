@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from typing import Any, Literal
 
 from persistence.encoding import check, encode
@@ -11,6 +12,7 @@ from persistence.outbox.queue import Settlement
 from persistence.outbox.registry import Handler
 
 _MAX_TEXT = 4000
+_LONGEST_DELAY = 30 * 86_400.0
 _UNPRINTABLE = {0: "\\0"}
 
 
@@ -55,26 +57,27 @@ def _result(result: Any) -> str:
         check(result, "result")
         return encode(result)
     except InvalidInput as error:
-        return encode({"unstorable": _text(repr(result)), "reason": _text(str(error))})
+        return encode({"unstorable": _text(_described(repr, result)), "reason": _text(str(error))})
 
 
 def _failed(handler: Handler, delivery: Delivery, error: BaseException) -> Settlement:
-    timed_out = isinstance(error, TimeoutError) and not str(error)
+    timed_out = isinstance(error, TimeoutError) and not _described(str, error)
     details: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": f"no answer within {handler.timeout:g} seconds" if timed_out else _text(str(error)),
+        "message": f"no answer within {handler.timeout:g} seconds" if timed_out else _text(_described(str, error)),
         "attempt": delivery.attempt,
     }
     if isinstance(error, PermanentFailure | RetryLater):
         details |= _storable(error.details)
     else:
-        details["traceback"] = _text("".join(traceback.format_exception(error, limit=-5)))
+        details["traceback"] = _text(_described(_trace, error))
     answered = isinstance(error, PermanentFailure)
     if answered or delivery.attempt >= handler.max_attempts:
         return Settlement(delivery, _death(handler, delivery), encode(details), answered=answered)
     delay = handler.backoff.delay(delivery.attempt)
     if isinstance(error, RetryLater) and error.after is not None:
-        delay = max(error.after, 0.0)
+        delay = error.after
+    delay = min(max(delay, 0.0), _LONGEST_DELAY) if delay == delay else 0.0  # noqa: PLR0124 (NaN is not itself)
     return Settlement(delivery, "FAILED", encode(details), delay, answered=False)
 
 
@@ -86,9 +89,21 @@ def _storable(details: dict[str, Any]) -> dict[str, Any]:
     try:
         check(details, "details")
     except InvalidInput:
-        return {"details": _text(repr(details))}
+        return {"details": _text(_described(repr, details))}
     return details
 
 
 def _text(text: str) -> str:
     return text[:_MAX_TEXT].translate(_UNPRINTABLE).encode("utf-8", "backslashreplace").decode()
+
+
+def _described(describe: Callable[[Any], str], value: Any) -> str:
+    """What a value says of itself. It is the handler's, and may fail at that too."""
+    try:
+        return describe(value)
+    except Exception as error:
+        return f"({type(value).__name__}, which raises {type(error).__name__} when asked)"
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error, limit=-5))

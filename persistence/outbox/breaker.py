@@ -10,8 +10,9 @@ from persistence.outbox.delivery import Delivery
 
 @dataclass(frozen=True)
 class Breaker:
-    """After ``failures`` attempts in a row that got no good answer, a destination rests for ``rest`` seconds; its entries are put off without
-    using up attempts. Then one entry goes as a probe, and an answer opens the way again. All workers share what they know of a destination.
+    """After ``failures`` attempts in a row that got no good answer, a destination rests for ``rest`` seconds (at most a day); its entries are
+    put off without using up attempts. Then an entry goes as a probe, every five seconds another: an answer opens the way again, a failure makes
+    it rest for twice as long as before, up to 32 times ``rest``. All workers share what they know of a destination.
     """
 
     failures: int = 10
@@ -20,8 +21,8 @@ class Breaker:
     def __post_init__(self) -> None:
         if self.failures < 1:
             raise ConfigurationError("breaker: failures must be at least 1")
-        if self.rest <= 0:
-            raise ConfigurationError("breaker: rest must be more than zero seconds")
+        if not 0 < self.rest <= 86_400:
+            raise ConfigurationError("breaker: rest must be more than zero seconds and at most a day")
 
 
 @dataclass
@@ -44,12 +45,11 @@ class Destinations:
     """
 
     def __init__(self) -> None:
-        self._suspects: set[tuple[UUID, str]] = set()
         self._failing: dict[tuple[UUID, str], int] = {}
 
-    def note(self, delivery: Delivery, *, answered: bool | None) -> None:
+    def note(self, delivery: Delivery, breaker: Breaker | None, *, answered: bool | None) -> None:
         """Counts the failures in a row that nobody has been told of."""
-        if delivery.destination is None or answered is None:
+        if delivery.destination is None or answered is None or breaker is None:
             return
         place = delivery.tenant_id, delivery.destination
         if not answered:
@@ -70,17 +70,16 @@ class Destinations:
         """
         found: dict[tuple[UUID, str], DestinationReport] = {}
         for delivery, breaker, has_answered in attempts:
-            if breaker is None or delivery.destination is None or has_answered is None:
+            if delivery.destination is None or has_answered is None or (breaker is None and not has_answered):
                 continue
             place = delivery.tenant_id, delivery.destination
-            if has_answered and place not in self._suspects and place not in found and delivery.attempt == 1:
+            if has_answered and not delivery.is_suspect and place not in found and place not in self._failing:
                 continue
-            report = found.setdefault(place, DestinationReport(*place, breaker))
+            report = found.setdefault(place, DestinationReport(*place, breaker or Breaker()))
             if has_answered:
                 report.answered, report.failures = True, 0
             else:
                 report.failures += 1
-        for place, report in found.items():
-            (self._suspects.add if report.failures else self._suspects.discard)(place)
+        for place in found:
             self._failing.pop(place, None)
         return sorted(found.values(), key=lambda report: (report.tenant_id, report.destination))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from persistence.outbox.delivery import Delivery, Hold
 from persistence.outbox.desk import Desk
@@ -24,6 +25,7 @@ class Holdings:
     def __init__(self, desks: Mapping[str, Desk]) -> None:
         self.desks = desks
         self._held: dict[Hold, Held] = {}
+        self._by_effect: dict[UUID, Hold] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -35,6 +37,12 @@ class Holdings:
         """Puts claimed entries on the desks of their handlers."""
         for delivery in deliveries:
             desk = self.desks[delivery.effect_type]
+            former = self._held.get(self._by_effect.get(delivery.effect_id, delivery.hold))
+            if former is not None:  # this process was asleep for longer than the lease
+                self.let_go(former.delivery)
+                if former.task is not None:
+                    former.task.cancel()
+            self._by_effect[delivery.effect_id] = delivery.hold
             self._held[delivery.hold] = Held(delivery, desk, lasts_until)
             desk.held += 1
             desk.waiting.append(delivery)
@@ -58,6 +66,7 @@ class Holdings:
         held = self._held.pop(delivery.hold, None)
         if held is not None:
             held.desk.held -= 1
+            self._by_effect.pop(delivery.effect_id, None)
         return held
 
     def extend(self, delivery: Delivery, lasts_until: float) -> None:

@@ -18,7 +18,7 @@ from persistence.settings import Settings
 _CLAIM = """
 SELECT
   tenant_id, id AS effect_id, effect_type, idempotency_key, attempts AS attempt, correlation_id, causation_id, requested_at,
-  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination
+  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination, is_suspect
 FROM persistence.claim_outbox($1, $2, $3, $4, $5)
 """
 
@@ -36,6 +36,9 @@ _ADVANCE = "SELECT persistence.advance_keys($1, $2)"
 
 # Looks at all that is queued of some types; false when another worker is at it.
 _SWEEP = "SELECT persistence.sweep_outbox($1)"
+
+# Gives turns to ordering keys that lost theirs; how many.
+_SWEEP_KEYS = "SELECT persistence.sweep_keys()"
 
 # Effect types with work that nobody took for a while, besides those that are known.
 _UNKNOWN = "SELECT persistence.unknown_types($1, $2)"
@@ -80,6 +83,8 @@ class OutboxQueue:
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[UUID]:
         """Records what came of attempts. Returns the effects that were settled; the others had lost their lease."""
+        # Always in one order, so that two statements over the same entries wait for each other, and never both.
+        settlements = sorted(settlements, key=lambda settlement: settlement.delivery.effect_id)
         deliveries = [settlement.delivery for settlement in settlements]
         event_ids = [new_id() for _ in settlements]
         return await self._call(
@@ -108,8 +113,9 @@ class OutboxQueue:
         await fetched(self._pool, self._settings, _ADVANCE, [tenant for tenant, _ in names], [key for _, key in names])
 
     async def sweep(self, effect_types: Sequence[str]) -> bool:
-        """Sees where the work begins. False when another worker is at it."""
+        """Sees where the work begins, and gives turns that were lost. False when another worker is at the first."""
         rows = await fetched(self._pool, self._settings, _SWEEP, list(effect_types))
+        await fetched(self._pool, self._settings, _SWEEP_KEYS)
         swept: bool = rows[0][0]
         return swept
 
@@ -139,6 +145,7 @@ class OutboxQueue:
 
 
 def _names(deliveries: Sequence[Delivery]) -> tuple[list[UUID], list[UUID], list[UUID]]:
+    deliveries = sorted(deliveries, key=lambda delivery: delivery.effect_id)
     return (
         [delivery.tenant_id for delivery in deliveries],
         [delivery.effect_id for delivery in deliveries],

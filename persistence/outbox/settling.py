@@ -2,17 +2,22 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
-from persistence.errors import PersistenceError
+from persistence.errors import PersistenceError, Unavailable
 from persistence.outbox.breaker import Destinations
 from persistence.outbox.delivery import Delivery
 from persistence.outbox.holdings import Holdings
 from persistence.outbox.queue import OutboxQueue, Settlement
 
+T = TypeVar("T")
+
 _log = structlog.get_logger(__name__)
+
+_SOON = 1.0
 
 
 class Settler:
@@ -35,7 +40,8 @@ class Settler:
 
     def add(self, settlement: Settlement) -> None:
         self._outcomes.append(settlement)
-        self.destinations.note(settlement.delivery, answered=settlement.answered)
+        breaker = self._holdings.desks[settlement.delivery.effect_type].handler.breaker
+        self.destinations.note(settlement.delivery, breaker, answered=settlement.answered)
         self._changed.set()
 
     def hand_back(self, delivery: Delivery) -> None:
@@ -78,7 +84,11 @@ class Settler:
         try:
             settled = await self._queue.settle(batch)
         except PersistenceError as error:
-            _log.error("settle_failed", entries=len(batch), error=str(error))
+            if len(batch) > 1 and not isinstance(error, Unavailable):  # one of them may be what is refused
+                for settlement in batch:
+                    await self._settle([settlement])
+                return
+            _log.error("settle_failed", effect_id=str(batch[0].delivery.effect_id), error=str(error))
             settled = set()
         self.settled += len(settled)
         loop = asyncio.get_running_loop()
@@ -92,7 +102,8 @@ class Settler:
                 _log.warning("lease_lost", outcome=settlement.outcome, **facts)
             elif settlement.outcome == "FAILED":
                 _log.info("attempt_failed", retry_in=round(settlement.delay, 3), error=settlement.detail, **facts)
-                loop.call_later(settlement.delay, self._wake)
+                if settlement.delay < _SOON:
+                    loop.call_later(settlement.delay, self._wake)
             else:
                 _log.warning("dead_lettered", error=settlement.detail, **facts)
         self._wake()
@@ -110,18 +121,21 @@ class Settler:
             (settlement.delivery, self._holdings.desks[settlement.delivery.effect_type].handler.breaker, settlement.answered)
             for settlement in batch
         )
-        try:
-            if keys:
-                await self._queue.advance_keys(keys)
-                self._wake()
-            if reports:
-                for destination in await self._queue.report(reports):
-                    _log.warning("destination_rests", destination=destination)
-            if handed_back:
-                await self._queue.release(handed_back)
-        except PersistenceError as error:
-            _log.warning("follow_up_failed", error=str(error))
+        if keys:
+            await self._try("advance_keys", self._queue.advance_keys(keys))
+            self._wake()
+        for destination in (await self._try("report", self._queue.report(reports)) or ()) if reports else ():
+            _log.warning("destination_rests", destination=destination)
+        if handed_back:
+            await self._try("release", self._queue.release(handed_back))
         for delivery in handed_back:
             self._holdings.let_go(delivery)
         if handed_back:
             self._wake()
+
+    async def _try(self, name: str, work: Awaitable[T]) -> T | None:
+        try:
+            return await work
+        except PersistenceError as error:
+            _log.warning("follow_up_failed", what=name, error=str(error))
+            return None

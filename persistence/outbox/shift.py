@@ -138,6 +138,9 @@ class Shift:
                     if delivery.hold in self._holdings:  # the worker is stopping; otherwise the lease was lost
                         self._settler.add(interrupted(delivery))
                     task.uncancel()
+                except Exception as error:
+                    _log.exception("attempt_broke", effect_id=str(delivery.effect_id), error=str(error))
+                    self._settler.add(interrupted(delivery))
                 finally:
                     self._holdings.end(delivery)
                 desk.note_duration(now() - begun)

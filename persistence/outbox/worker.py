@@ -13,6 +13,8 @@ from persistence.outbox.registry import Handler, HandlerFunction, Registry
 from persistence.outbox.shift import Shift
 from persistence.plane import Plane
 
+_LONGEST = 86_400.0
+
 
 class Worker:
     """Delivers effects with the handlers that were given to it.
@@ -40,8 +42,8 @@ class Worker:
         housekeeping: Housekeeping | None = None,
     ) -> None:
         for label, value in (("lease", lease), ("poll_interval", poll_interval)):
-            if value <= 0:
-                raise ConfigurationError(f"worker: {label} must be more than zero seconds")
+            if not 0 < value <= _LONGEST:
+                raise ConfigurationError(f"worker: {label} must be more than zero seconds and at most a day")
         if settle_batch < 1:
             raise ConfigurationError("worker: settle_batch must be at least 1")
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"

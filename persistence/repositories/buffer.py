@@ -28,6 +28,7 @@ class EventBuffer:
         self._pending_bytes = 0
         self._versions: dict[UUID, int] = {}
         self.sent: list[Batch] = []
+        self._may_wait = False
         self.asks_for_delivery = False
 
     def add(self, event: NewEvent) -> None:
@@ -40,6 +41,9 @@ class EventBuffer:
                 f"but this transaction has written version {known}",
                 hint="go on with the object that the last command returned",
             )
+        for field, value in (("event_id", event.id), ("aggregate_id", event.aggregate_id)):
+            if not isinstance(value, UUID):
+                raise InvalidInput(f"{field}: {value!r} is no UUID", hint="uuid.UUID(…) makes one of text", field=field)
         check(event.event_data, event.event_type)
         kind.check_data(event.event_data, creates=event.aggregate_version == 1)
         if event.occurred_at is not None and event.occurred_at.tzinfo is None:
@@ -65,6 +69,7 @@ class EventBuffer:
         self._pending_ids.append(event.id)
         self._pending_bytes += len(encoded) + 1
         self.asks_for_delivery = self.asks_for_delivery or event.event_type == "EFFECT_REQUESTED"
+        self._may_wait = self._may_wait or event.event_type == "EFFECT_CANCELLED" or "ordering_key" in event.event_data
 
     def __bool__(self) -> bool:
         return bool(self._pending)
@@ -73,7 +78,12 @@ class EventBuffer:
         """Makes what is pending into a batch to send."""
         if self._pending:
             self.sent.append(
-                Batch((b"[" + b",".join(self._pending) + b"]").decode(), self._pending_ids, wakes=self.asks_for_delivery)
+                Batch(
+                    (b"[" + b",".join(self._pending) + b"]").decode(),
+                    self._pending_ids,
+                    wakes=self.asks_for_delivery,
+                    may_wait=self._may_wait,
+                )
             )
             self._pending.clear()
             self._pending_ids = []

@@ -135,9 +135,12 @@ async def test_what_nobody_handles_ends_here_with_its_attempts(plane: Plane, ten
     worker.handler("KNOWN")(refuse_nothing)
     unknown = UnknownTypes(OutboxQueue(plane.pool, plane.settings, "w"), worker.handlers, after=60, lease=60)
     assert await unknown.round() == 0, "it is not due for long"
+    admin.execute("UPDATE persistence.outbox_queue SET due_at = now() - interval '2 minutes'")
+    assert await unknown.round() == 0, "a worker that handles it was there a moment ago"
+    admin.execute("UPDATE persistence.outbox_streams SET handled_at = now() - interval '2 minutes'")
     for attempt in range(1, 11):
         admin.execute("UPDATE persistence.outbox_queue SET due_at = now() - interval '2 minutes'")
-        admin.execute("UPDATE persistence.outbox_streams SET swept_to = '-infinity'")
+        admin.execute("UPDATE persistence.outbox_streams SET swept_to = now()")  # whoever handled the type had looked here
         assert await unknown.round() == 1
         stored = await get_effect(plane, tenant.tenant_id, effect.id)
         assert stored.retry_count == attempt

@@ -81,6 +81,45 @@ async def test_a_probe_opens_the_way_again(plane: Plane, tenant: Tenant, admin: 
     assert admin.execute("SELECT count(*) FROM effects WHERE status = 'EXECUTED'").fetchone() == (20,)
 
 
+async def test_an_answer_to_a_worker_that_knew_of_nothing_opens_the_way(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    await request(plane, tenant.tenant_id, 20, "back.example")
+    await worker_of(Receiver("back.example")).drain(plane)
+    rest_is_over(admin)
+    other = Receiver()
+    await worker_of(other).drain(plane)
+    let_time_pass(admin)
+    await worker_of(other).drain(plane)
+    assert len(other.asked) == 20
+    assert admin.execute("SELECT count(*) FROM outbox_destinations").fetchone() == (0,)
+
+
+async def test_each_further_failure_doubles_the_rest(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    await request(plane, tenant.tenant_id, 20, "down.example")
+    rests = []
+    for _ in range(3):
+        await worker_of(Receiver("down.example")).drain(plane)
+        [(rest,)] = admin.execute("SELECT extract(epoch FROM open_until - now())::float FROM outbox_destinations").fetchall()
+        rests.append(round(rest / 600))
+        rest_is_over(admin)
+    assert rests[0] in (1, 2), "the attempt under way when the breaker opened may count"
+    assert rests[1] in (2 * rests[0], 4 * rests[0])
+    assert rests[2] == 2 * rests[1]
+
+
+async def test_a_claim_puts_off_some_thousands_at_most(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    await request(plane, tenant.tenant_id, 9000, "down.example")
+    await request(plane, tenant.tenant_id, 1, "up.example")
+    admin.execute(
+        "INSERT INTO outbox_destinations (tenant_id, destination, failures, open_until) VALUES (%s, 'down.example', 9, now() + interval '1 hour')",
+        (tenant.tenant_id,),
+    )
+    queue = OutboxQueue(plane.pool, plane.settings, "w")
+    assert await queue.claim({"TEST": 1000}, 60) == []
+    assert [delivery.destination for delivery in await queue.claim({"TEST": 1000}, 60)] == ["up.example"]
+
+
 async def test_a_refusal_is_an_answer(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
     await request(plane, tenant.tenant_id, 10, "strict.example")
     receiver = Receiver("strict.example")

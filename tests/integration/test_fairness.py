@@ -132,6 +132,33 @@ async def test_a_rate_lets_a_seconds_worth_go_and_fills_with_time(plane: Plane, 
     assert len(await queue_of(plane, "w2").claim({"TEST": 50}, 60)) == 10
 
 
+async def test_only_what_was_claimed_of_a_type_counts_against_its_rate(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    """Also where an idle type comes before it in the same claim, or after it."""
+    for effect_type in ("BUSY", "IDLE"):
+        await plane.limits.set(effect_type, max_rate=10, actor=OPERATOR)
+    await request(plane, tenant.tenant_id, 50, "BUSY")
+    for _ in range(3):
+        await queue_of(plane).claim({"IDLE": 5, "BUSY": 5}, 60)
+        await queue_of(plane).claim({"BUSY": 5, "IDLE": 5}, 60)
+    admin.execute("UPDATE outbox_limits SET tokens_at = now()")
+    left = dict(admin.execute("SELECT effect_type, tokens FROM outbox_limits").fetchall())
+    assert left["IDLE"] is None
+    assert left["BUSY"] < 5
+    assert len(admin.execute("SELECT FROM outbox_queue WHERE lease_token IS NOT NULL").fetchall()) < 15
+
+
+async def test_small_claims_are_fair_too_and_keep_to_the_weights(plane: Plane) -> None:
+    tenants = [await plane.tenants.create(f"t{number}", actor="system:test") for number in range(4)]
+    for tenant in tenants:
+        await request(plane, tenant.tenant_id, 300)
+    await plane.limits.set("*", tenant_id=tenants[0].tenant_id, weight=3, actor=OPERATOR)
+    drawn = share([delivery for _ in range(300) for delivery in await queue_of(plane).claim({"TEST": 1}, 60)])
+    assert 110 < drawn[tenants[0].tenant_id] < 190, "three sixths"
+    assert all(25 < drawn[tenant.tenant_id] < 80 for tenant in tenants[1:]), "a sixth each"
+
+
 async def test_a_limit_is_recorded_with_its_actor(plane: Plane, tenant: Tenant) -> None:
     assert await plane.limits.set("TEST", tenant_id=tenant.tenant_id, max_rate=2.5, actor=OPERATOR)
     assert not await plane.limits.set("TEST", tenant_id=tenant.tenant_id, max_rate=2.5, actor=OPERATOR)

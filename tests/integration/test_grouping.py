@@ -112,6 +112,34 @@ async def test_many_effects_at_once(plane: Plane, tenant: Tenant) -> None:
             tx.effects.request_many(run, "TEST", {"": {}})
 
 
+async def test_who_waits_for_an_ordering_key_keeps_nobody_waiting(one_at_a_time: Plane, tenant: Tenant) -> None:
+    plane = one_at_a_time
+    run = await start_run(plane, tenant.tenant_id)
+
+    async def ask(name: str) -> None:
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.effects.request(run, "TEST", spec={}, idempotency_key=name, ordering_key="k")
+
+    async with plane.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        async with plane.bind(connection, tenant.tenant_id, actor=ACTOR) as tx:
+            tx.effects.request(run, "TEST", spec={}, idempotency_key="held", ordering_key="k")
+        waiting = [asyncio.create_task(ask(f"waits-{number}")) for number in range(3)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(start_run(plane, tenant.tenant_id) for _ in range(5)))
+        assert not any(task.done() for task in waiting)
+        await transaction.commit()
+    await asyncio.gather(*waiting)
+
+
+async def test_an_id_that_is_none_is_refused_before_it_is_sent(plane: Plane, tenant: Tenant) -> None:
+    with pytest.raises(PersistenceError, match="event_id"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.runs.start(run_type="test", event_id="01a1fd04-a6df-748b-93fa-524aacb29c42")  # type: ignore[arg-type]
+
+
 async def test_a_conflict_is_still_a_conflict(plane: Plane, tenant: Tenant) -> None:
     run = await start_run(plane, tenant.tenant_id)
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:

@@ -172,6 +172,47 @@ async def test_an_entry_recorded_while_the_one_before_it_is_settled_gets_its_tur
     assert [item.idempotency_key for item in await queue.claim({"TEST": 5}, 60)] == ["a2"]
 
 
+async def test_what_was_claimed_while_its_cancellation_waited_is_not_cancelled(plane: Plane, tenant: Tenant) -> None:
+    [first, second] = await request(plane, tenant.tenant_id, ["a1", "a2"])
+    queue = OutboxQueue(plane.pool, plane.settings, "w")
+
+    async def cancel() -> None:
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.effects.cancel(first)
+
+    async with plane.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        async with plane.bind(connection, tenant.tenant_id, actor=ACTOR) as tx:
+            run = tx.runs.start(run_type="test")
+            tx.effects.request(run, "TEST", spec={}, idempotency_key="a3", ordering_key="k")
+        cancelling = asyncio.create_task(cancel())
+        await asyncio.wait({cancelling}, timeout=0.2)
+        assert [delivery.effect_id for delivery in await queue.claim({"TEST": 5}, 60)] == [first.id]
+        await transaction.commit()
+    with pytest.raises(DeliveryUnderway):
+        await cancelling
+    assert (await get_effect(plane, tenant.tenant_id, second.id)).status == "PENDING"
+
+
+async def test_a_settlement_waits_for_nobody(plane: Plane, tenant: Tenant) -> None:
+    """Somebody has the next entry of the key in an open transaction: its turn comes when that ends."""
+    [_, second] = await request(plane, tenant.tenant_id, ["a1", "a2"])
+    queue = OutboxQueue(plane.pool, plane.settings, "w")
+    [delivery] = await queue.claim({"TEST": 5}, 60)
+    async with plane.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        async with plane.bind(connection, tenant.tenant_id, actor=ACTOR) as tx:
+            tx.effects.cancel(second)
+        async with asyncio.timeout(5):
+            assert await queue.settle([Settlement(delivery, "EXECUTED", "null")]) == {delivery.effect_id}
+            await queue.advance_keys({(tenant.tenant_id, "k")})
+        await transaction.rollback()
+    assert await queue.sweep(["TEST"])
+    assert [item.idempotency_key for item in await queue.claim({"TEST": 5}, 60)] == ["a2"]
+
+
 async def test_a_sweep_finds_a_key_whose_turn_was_lost(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
     """As above, but the worker died before it looked again."""
     await request(plane, tenant.tenant_id, ["a1"])

@@ -12,6 +12,7 @@ import pytest
 from persistence import Plane
 from persistence.models import Tenant, new_id
 from persistence.outbox import Backoff, Delivery, PermanentFailure, RetryLater, Worker
+from persistence.outbox.attempt import attempt
 from persistence.outbox.housekeeping import Housekeeping
 from persistence.outbox.queue import OutboxQueue, Settlement
 from tests.helpers import ACTOR, get_effect, let_time_pass, request_effect, worker_with
@@ -366,3 +367,65 @@ async def test_old_records_of_delivered_effects_are_purged_and_the_log_stays(pla
         assert await tx.outbox.count() == 1
         assert len(await tx.events.of_aggregate(effect.id)) == 2
         assert (await tx.effects.get(effect.id)).status == "EXECUTED"
+
+
+class Unspeakable:
+    """A result, or an error, that cannot say what it is."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+async def test_what_cannot_be_put_into_words_is_settled_all_the_same(plane: Plane, tenant: Tenant) -> None:
+    returned = await request_effect(plane, tenant.tenant_id, "returned", effect_type="RETURNS")
+    raised = await request_effect(plane, tenant.tenant_id, "raised", effect_type="RAISES")
+    worker = Worker(name="tester", listen=False)
+
+    @worker.handler("RETURNS")
+    async def give(_: Delivery) -> object:
+        return Unspeakable()
+
+    @worker.handler("RAISES", max_attempts=1)
+    async def fail(_: Delivery) -> None:
+        raise UnspeakableError
+
+    async with asyncio.timeout(20):
+        assert await worker.drain(plane) == 2
+    assert (await get_effect(plane, tenant.tenant_id, returned.id)).status == "EXECUTED"
+    assert "raises ValueError" in (await get_effect(plane, tenant.tenant_id, raised.id)).error_details["message"]
+
+
+@pytest.mark.parametrize("after", [float("inf"), float("nan"), 1e13, -5.0])
+async def test_a_wait_that_makes_no_sense_is_bounded(plane: Plane, tenant: Tenant, after: float, admin: psycopg.Connection) -> None:
+    await request_effect(plane, tenant.tenant_id)
+    await worker_with(failing(RetryLater("later", after=after))).drain(plane) if after > 0 else await one_attempt(plane, after)
+    [(wait,)] = admin.execute("SELECT extract(epoch FROM due_at - now())::float FROM outbox_queue").fetchall()
+    assert wait < 31 * 86_400
+
+
+async def one_attempt(plane: Plane, after: float) -> None:
+    """A wait of no time would be over at once, and the next attempt made."""
+    queue = queue_of(plane)
+    [delivery] = await queue.claim({"TEST": 1}, 60)
+    worker = worker_with(failing(RetryLater("later", after=after)))
+    await queue.settle([await attempt(worker.handlers["TEST"], delivery)])
+
+
+async def test_an_outcome_that_is_refused_takes_no_other_with_it(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    """Here the server refuses one result, which no check of this side foresees."""
+    good = await request_effect(plane, tenant.tenant_id, "good")
+    bad = await request_effect(plane, tenant.tenant_id, "bad")
+    admin.execute("ALTER TABLE effects ADD CONSTRAINT planted CHECK (execution_result <> '\"bad\"')")
+
+    async def handler(delivery: Delivery) -> str:
+        return delivery.idempotency_key
+
+    async with asyncio.timeout(20):
+        await worker_with(handler).drain(plane)
+    assert (await get_effect(plane, tenant.tenant_id, good.id)).status == "EXECUTED"
+    assert (await get_effect(plane, tenant.tenant_id, bad.id)).status == "PENDING"

@@ -4,10 +4,13 @@
 --
 -- lease_token: names this claim; settle_outbox and its kin ask for it.
 -- lease: how long the entries are the worker's, by this database's clock.
+-- is_suspect: whether the entry's destination failed of late.
+--
+-- Entries whose destination rests are put off as they are met, at most some thousands in one claim; the next claim goes on with them.
 CREATE FUNCTION persistence.claim_outbox(worker text, lease_token uuid, effect_types text[], limits integer[], lease interval)
 RETURNS TABLE (
   tenant_id uuid, id uuid, effect_type text, attempts integer, idempotency_key text, payload jsonb, correlation_id uuid, causation_id uuid,
-  requested_at timestamptz, ordering_key text, destination text
+  requested_at timestamptz, ordering_key text, destination text, is_suspect boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -19,7 +22,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   are_limited CONSTANT boolean := EXISTS (SELECT FROM outbox_limits);
-  some_rest CONSTANT boolean := EXISTS (SELECT FROM outbox_destinations AS d WHERE d.open_until IS NOT NULL);
+  some_fail CONSTANT boolean := EXISTS (SELECT FROM outbox_destinations);
   wanted integer;
   allowed integer;
   due outbox_share[];
@@ -27,18 +30,19 @@ DECLARE
   leased_ids uuid[];
   leased_attempts integer[];
   postponed uuid[];
+  postponements integer := 0;
   kept_tenants uuid[];
 BEGIN
   -- Nobody waits for the disk here: what a crash of the server takes back is a lease, and the entry is delivered again under the same key.
   PERFORM set_config('synchronous_commit', 'off', true);
   FOR i IN 1 .. cardinality(effect_types) LOOP
     wanted := limits[i];
+    kept_tenants := '{}';
     due := due_streams(effect_types[i], wanted);
     IF are_limited AND due IS NOT NULL THEN
       allowed := outbox_allowance(system_tenant_id(), effect_types[i]);
       wanted := least(wanted, allowed);
       due := limited_shares(effect_types[i], due, wanted, allowed IS NOT NULL);
-      kept_tenants := '{}';
     END IF;
     WHILE wanted > 0 AND due IS NOT NULL LOOP
       WITH picked AS MATERIALIZED (
@@ -77,13 +81,16 @@ BEGIN
       FROM leased AS l;
 
       EXIT WHEN leased_ids IS NULL;
-      IF some_rest THEN
+      IF some_fail THEN
         postponed := postpone_resting(leased_tenants, leased_ids);
+        postponements := postponements + cardinality(postponed);
       END IF;
       RETURN QUERY
         SELECT
           o.tenant_id, o.id, o.event_type, l.attempts, o.idempotency_key, o.payload, o.correlation_id, o.last_event_id, o.created_at,
-          o.ordering_key, o.destination
+          o.ordering_key,
+          o.destination,
+          some_fail AND EXISTS (SELECT FROM outbox_destinations AS d WHERE d.tenant_id = o.tenant_id AND d.destination = o.destination)
         FROM unnest(leased_tenants, leased_ids, leased_attempts) AS l (tenant_id, id, attempts)
         CROSS JOIN LATERAL (
           SELECT o.*
@@ -92,22 +99,22 @@ BEGIN
             AND o.id = l.id
           LIMIT 1
         ) AS o
-        WHERE NOT some_rest OR l.id <> ALL (postponed);
+        WHERE NOT some_fail OR l.id <> ALL (postponed);
       wanted := wanted - cardinality(leased_ids) + coalesce(cardinality(postponed), 0);
       IF are_limited THEN
         kept_tenants := kept_tenants || ARRAY(
           SELECT l.tenant_id
           FROM unnest(leased_tenants, leased_ids) AS l (tenant_id, id)
-          WHERE NOT some_rest OR l.id <> ALL (postponed)
+          WHERE NOT some_fail OR l.id <> ALL (postponed)
         );
       END IF;
-      EXIT WHEN wanted <= 0 OR cardinality(leased_ids) < cardinality(due) AND NOT some_rest;
+      EXIT WHEN wanted <= 0 OR postponements >= 5000;
 
       -- another round for those whose share was too small
       due := (
         SELECT array_agg(ROW(d.tenant_id, d.swept_to, least(wanted, d.cap - t.taken), d.cap - t.taken, d.is_counted)::outbox_share)
         FROM (
-          SELECT l.tenant_id, count(*)::integer AS picked, (count(*) FILTER (WHERE NOT some_rest OR l.id <> ALL (postponed)))::integer AS taken
+          SELECT l.tenant_id, count(*)::integer AS picked, (count(*) FILTER (WHERE NOT some_fail OR l.id <> ALL (postponed)))::integer AS taken
           FROM unnest(leased_tenants, leased_ids) AS l (tenant_id, id)
           GROUP BY l.tenant_id
         ) AS t
@@ -116,7 +123,7 @@ BEGIN
           AND (d.cap IS NULL OR d.cap > t.taken)
       );
     END LOOP;
-    IF are_limited THEN
+    IF cardinality(kept_tenants) > 0 THEN
       PERFORM spend_tokens(effect_types[i], kept_tenants);
     END IF;
   END LOOP;

@@ -5,7 +5,7 @@ LANGUAGE sql
 AS $$
   SELECT pg_advisory_xact_lock(k.lock)
   FROM (
-    SELECT DISTINCT hashtextextended(k.tenant_id || k.ordering_key, 4) AS lock
+    SELECT DISTINCT persistence.ordering_key_lock(k.tenant_id, k.ordering_key) AS lock
     FROM unnest(tenant_ids, keys) AS k (tenant_id, ordering_key)
     WHERE k.ordering_key IS NOT NULL
     ORDER BY lock

@@ -1,4 +1,5 @@
--- Lets the first entry of each of these ordering keys have its turn, unless one of the key has it already, or the first lets nothing past.
+-- Lets the first entry of each of these ordering keys have its turn, unless one of the key has it already, or the first lets nothing past. Waits for
+-- nobody: whoever holds the first entry's row gives turns when it commits, or else sweep_keys does.
 CREATE FUNCTION persistence.open_keys(tenant_ids uuid[], keys text[]) RETURNS void
 LANGUAGE sql
 AS $$
@@ -18,6 +19,13 @@ AS $$
     LIMIT 1
   ) AS f
   CROSS JOIN LATERAL (
+    SELECT l.id
+    FROM persistence.outbox_queue AS l
+    WHERE l.tenant_id = k.tenant_id
+      AND l.id = f.id
+    FOR UPDATE SKIP LOCKED
+  ) AS l
+  CROSS JOIN LATERAL (
     SELECT o.next_retry_at
     FROM persistence.outbox_events AS o
     WHERE o.tenant_id = k.tenant_id
@@ -33,5 +41,5 @@ AS $$
         AND a.held_by IS NULL
     )
     AND q.tenant_id = k.tenant_id
-    AND q.id = f.id
+    AND q.id = l.id
 $$;

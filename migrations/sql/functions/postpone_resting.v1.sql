@@ -1,5 +1,5 @@
 -- Of entries just claimed, puts off those whose destination rests: their attempts do not count. Where the rest is over, one entry stays as a probe
--- and the others wait for what comes of it. Returns the ids that were put off.
+-- and the others wait for what comes of it, for five seconds at most: then another goes. Returns the ids that were put off.
 CREATE FUNCTION persistence.postpone_resting(tenants uuid[], ids uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql
 AS $$
@@ -18,10 +18,15 @@ BEGIN
   probed AS (
     UPDATE outbox_destinations AS d
     SET open_until = now() + interval '5 seconds', updated_at = now()
-    FROM rested AS r
+    FROM (
+      SELECT r.id, f.tenant_id, f.id AS destination_id
+      FROM rested AS r
+      JOIN outbox_destinations AS f ON f.tenant_id = r.tenant_id AND f.id = r.destination_id
+      WHERE f.open_until <= now()
+      FOR UPDATE OF f SKIP LOCKED
+    ) AS r
     WHERE d.tenant_id = r.tenant_id
       AND d.id = r.destination_id
-      AND d.open_until <= now()
     RETURNING r.id
   )
   SELECT array_agg(p.id) INTO probes FROM probed AS p;

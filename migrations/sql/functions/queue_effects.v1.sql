@@ -26,19 +26,19 @@ BEGIN
     d.id,
     d.doc ->> 'effect_type',
     CASE
-      WHEN d.doc ? 'ordering_key' THEN 'infinity'
+      WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'infinity'
       ELSE greatest((d.doc ->> 'next_retry_at')::timestamptz, statement_timestamp())
     END,
     coalesce((d.doc ->> 'priority')::smallint, 0),
     d.doc ->> 'ordering_key',
-    CASE WHEN d.doc ? 'ordering_key' THEN (
+    CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN (
       SELECT e.sequence_number
       FROM orchestration_events AS e
       WHERE e.tenant_id = d.tenant_id
         AND e.aggregate_id = d.id
         AND e.aggregate_version = 1
     ) END,
-    CASE WHEN d.doc ? 'ordering_key' THEN 'KEY' END,
+    CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'KEY' END,
     d.doc ->> 'destination'
   FROM unnest(deltas) AS d
   WHERE d.aggregate_type = 'EFFECT'
@@ -50,9 +50,24 @@ BEGIN
   FROM unnest(deltas) AS d
   WHERE d.aggregate_type = 'EFFECT'
     AND d.first_version = 1
-    AND d.doc ? 'ordering_key';
+    AND d.doc ->> 'ordering_key' IS NOT NULL;
 
   IF EXISTS (SELECT FROM unnest(deltas) AS d WHERE d.aggregate_type = 'EFFECT' AND d.first_version > 1) THEN
+    SELECT key_tenants || array_agg(o.tenant_id), keys || array_agg(o.ordering_key)
+    INTO key_tenants, keys
+    FROM unnest(deltas) AS d
+    JOIN outbox_events AS o ON o.tenant_id = d.tenant_id AND o.id = d.id
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_version > 1
+      AND o.ordering_key IS NOT NULL;
+    PERFORM lock_keys(key_tenants, keys);
+
+    -- from here on nobody can claim them
+    PERFORM
+    FROM unnest(deltas) AS d
+    JOIN outbox_queue AS q ON q.tenant_id = d.tenant_id AND q.id = d.id
+    WHERE d.first_version > 1
+    FOR UPDATE OF q;
     SELECT q.id
     INTO leased_id
     FROM unnest(deltas) AS d
@@ -66,15 +81,6 @@ BEGIN
         MESSAGE = format('effect %s is being delivered at this moment', leased_id),
         HINT = 'Wait for the attempt to end; cancel it if it is pending then.';
     END IF;
-
-    SELECT key_tenants || array_agg(o.tenant_id), keys || array_agg(o.ordering_key)
-    INTO key_tenants, keys
-    FROM unnest(deltas) AS d
-    JOIN outbox_events AS o ON o.tenant_id = d.tenant_id AND o.id = d.id
-    WHERE d.aggregate_type = 'EFFECT'
-      AND d.first_version > 1
-      AND o.ordering_key IS NOT NULL;
-    PERFORM lock_keys(key_tenants, keys);
 
     -- also those that are dead letters in their place: requeued ones come back below
     DELETE FROM outbox_queue AS q

@@ -1,5 +1,5 @@
 -- Tells how deliveries to destinations went, one element a destination: whether one of them got an answer (any, also a refusal), and how many have
--- failed in a row since. After `thresholds` failures in a row a destination rests for `rests`. Returns the destinations that rest now.
+-- failed in a row since. After `thresholds` failures in a row a destination rests for `rests`, and twice as long after each further one, up to 32 times. Returns the destinations that rest now.
 CREATE FUNCTION persistence.report_destinations(
   tenant_ids uuid[], destinations text[], answered boolean[], failures integer[], thresholds integer[], rests interval[]
 ) RETURNS text[]
@@ -26,7 +26,10 @@ BEGIN
     SET
       failures = d.failures + excluded.failures,
       open_until = (
-        SELECT CASE WHEN d.failures + excluded.failures >= g.threshold THEN now() + g.rest END
+        SELECT CASE
+          WHEN d.open_until IS NOT NULL AND d.failures >= g.threshold THEN now() + g.rest * 2 ^ least(d.failures + excluded.failures - g.threshold, 5)
+          WHEN d.failures + excluded.failures >= g.threshold THEN now() + g.rest
+        END
         FROM unnest(tenant_ids, report_destinations.destinations, thresholds, rests) AS g (tenant_id, destination, threshold, rest)
         WHERE g.tenant_id = d.tenant_id
           AND g.destination = d.destination

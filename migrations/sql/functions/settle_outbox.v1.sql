@@ -21,6 +21,13 @@ AS $$
 DECLARE
   settled record;
 BEGIN
+  IF NOT outcomes <@ ARRAY['EXECUTED', 'FAILED', 'DEAD', 'BLOCKED'] THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = format('outcomes: one of %s is none', outcomes),
+      HINT = 'EXECUTED, FAILED, DEAD or BLOCKED.';
+  END IF;
+
   WITH given AS MATERIALIZED (
     SELECT g.*
     FROM unnest(tenant_ids, ids, lease_tokens, event_ids, outcomes, details, delays)
@@ -106,7 +113,7 @@ BEGIN
       retry_count = CASE m.outcome WHEN 'EXECUTED' THEN m.attempts - 1 ELSE m.attempts END,
       next_retry_at = m.next_retry_at,
       execution_result = CASE m.outcome WHEN 'EXECUTED' THEN nullif(m.detail, 'null') ELSE e.execution_result END,
-      error_details = CASE m.outcome WHEN 'EXECUTED' THEN e.error_details ELSE m.detail END,
+      error_details = CASE m.outcome WHEN 'EXECUTED' THEN e.error_details ELSE nullif(m.detail, 'null') END,
       executed_at = CASE m.outcome WHEN 'EXECUTED' THEN m.occurred_at ELSE e.executed_at END
     FROM moves AS m
     WHERE e.tenant_id = m.tenant_id
@@ -123,7 +130,7 @@ BEGIN
       updated_at = greatest(o.updated_at, now()),
       retry_count = CASE m.outcome WHEN 'EXECUTED' THEN m.attempts - 1 ELSE m.attempts END,
       next_retry_at = m.next_retry_at,
-      error_details = CASE m.outcome WHEN 'EXECUTED' THEN o.error_details ELSE m.detail END,
+      error_details = CASE m.outcome WHEN 'EXECUTED' THEN o.error_details ELSE nullif(m.detail, 'null') END,
       published_at = CASE m.outcome WHEN 'EXECUTED' THEN m.occurred_at ELSE o.published_at END,
       blocks_key = CASE m.outcome WHEN 'BLOCKED' THEN true ELSE o.blocks_key END
     FROM moves AS m
@@ -131,14 +138,14 @@ BEGIN
       AND o.id = m.id
       AND o.version = m.version
       AND o.status = 'PENDING'
-    RETURNING o.id, CASE WHEN m.outcome IN ('EXECUTED', 'DEAD') THEN o.tenant_id END AS tenant_id, o.ordering_key
+    RETURNING o.id, o.tenant_id, o.ordering_key, m.outcome
   )
   SELECT
     ARRAY(SELECT o.id FROM entries_moved AS o) AS ids,
     (SELECT count(*) FROM effects_moved) AS effects,
     (SELECT count(*) FROM finished) + (SELECT count(*) FROM kept) AS queued,
-    ARRAY(SELECT o.tenant_id FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL) AS key_tenants,
-    ARRAY(SELECT o.ordering_key FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL) AS keys
+    ARRAY(SELECT o.tenant_id FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL AND o.outcome IN ('EXECUTED', 'DEAD')) AS key_tenants,
+    ARRAY(SELECT o.ordering_key FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL AND o.outcome IN ('EXECUTED', 'DEAD')) AS keys
   INTO settled;
 
   IF cardinality(settled.ids) <> settled.queued OR settled.effects <> settled.queued THEN

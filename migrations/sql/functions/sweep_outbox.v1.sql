@@ -1,6 +1,6 @@
 -- Looks at all that is queued of these effect types, which claims do not: sees where the work begins, so that claims need not look below
--- (dead rows pile up there while somebody keeps a transaction open), finds leases that ran out and entries that were committed late, and
--- gives turns to ordering keys that lost theirs. One worker at a time. Returns false when another is at it.
+-- (dead rows pile up there while somebody keeps a transaction open), and finds leases that ran out and entries that were committed late. Notes that
+-- somebody handles these types. One worker at a time. Returns false when another is at it.
 CREATE FUNCTION persistence.sweep_outbox(effect_types text[]) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -11,7 +11,6 @@ DECLARE
   stream outbox_streams;
   looked_at timestamptz;
   begins_at timestamptz;
-  waiting record;
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);  -- as in claim_outbox
   IF NOT pg_try_advisory_xact_lock(hashtextextended('persistence.sweep_outbox', 0)) THEN
@@ -22,6 +21,12 @@ BEGIN
     FROM outbox_streams AS s
     WHERE s.effect_type = ANY (effect_types)
   LOOP
+    IF stream.handled_at < now() - interval '1 minute' THEN
+      UPDATE outbox_streams AS s
+      SET handled_at = now(), updated_at = now()
+      WHERE s.tenant_id = stream.tenant_id
+        AND s.id = stream.id;
+    END IF;
     looked_at := clock_timestamp();
     SELECT min(q.due_at)
     INTO begins_at
@@ -40,23 +45,8 @@ BEGIN
     END IF;
   END LOOP;
 
-  FOR waiting IN
-    SELECT DISTINCT q.tenant_id, q.ordering_key
-    FROM outbox_queue AS q
-    WHERE q.ordering_key IS NOT NULL
-      AND q.held_by = 'KEY'
-      AND NOT EXISTS (
-        SELECT
-        FROM outbox_queue AS a
-        WHERE a.tenant_id = q.tenant_id
-          AND a.ordering_key = q.ordering_key
-          AND a.held_by IS NULL
-      )
-  LOOP
-    IF pg_try_advisory_xact_lock(hashtextextended(waiting.tenant_id || waiting.ordering_key, 4)) THEN
-      PERFORM open_keys(ARRAY[waiting.tenant_id], ARRAY[waiting.ordering_key]);
-    END IF;
-  END LOOP;
+  DELETE FROM outbox_destinations AS d
+  WHERE d.updated_at < now() - interval '1 day';
   RETURN true;
 END
 $$;

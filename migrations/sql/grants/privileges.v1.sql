@@ -43,10 +43,12 @@ GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
+  persistence.drawn_streams(persistence.outbox_streams[], integer),
   persistence.due_streams(text, integer),
   persistence.limited_shares(text, persistence.outbox_share[], integer, boolean),
   persistence.lock_keys(uuid[], text[]),
   persistence.open_keys(uuid[], text[]),
+  persistence.ordering_key_lock(uuid, text),
   persistence.outbox_allowance(uuid, text),
   persistence.outbox_tokens(persistence.outbox_limits),
   persistence.postpone_resting(uuid[], uuid[]),

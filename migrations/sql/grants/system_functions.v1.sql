@@ -6,6 +6,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.release_leases(uuid[], uuid[], uuid[]),
   persistence.advance_keys(uuid[], text[]),
   persistence.sweep_outbox(text[]),
+  persistence.sweep_keys(),
   persistence.unknown_types(text[], interval),
   persistence.report_destinations(uuid[], text[], boolean[], integer[], integer[], interval[])
   TO persistence_worker;

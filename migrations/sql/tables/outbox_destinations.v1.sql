@@ -1,5 +1,5 @@
 -- Destinations that failed lately. After enough failures in a row (of which these are all) a destination rests until open_until; then one entry goes as a probe.
--- A destination that answers has no row.
+-- A destination that has answered since has no row; one that nobody asks loses it after a day.
 CREATE TABLE persistence.outbox_destinations (
   tenant_id   uuid NOT NULL,
   id          uuid NOT NULL DEFAULT persistence.new_id(),

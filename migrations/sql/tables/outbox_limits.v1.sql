@@ -6,10 +6,10 @@
 CREATE TABLE persistence.outbox_limits (
   tenant_id       uuid NOT NULL,
   id              uuid NOT NULL DEFAULT persistence.new_id(),
-  effect_type     text NOT NULL,
+  effect_type     text NOT NULL CHECK (length(effect_type) BETWEEN 1 AND 200),
   weight          integer NOT NULL DEFAULT 1 CHECK (weight BETWEEN 1 AND 1000),
   max_concurrency integer CHECK (max_concurrency >= 0),
-  max_rate        double precision CHECK (max_rate > 0),
+  max_rate        double precision CHECK (max_rate > 0 AND max_rate < 'Infinity'),
   tokens          double precision,
   tokens_at       timestamptz,
   created_at      timestamptz NOT NULL DEFAULT now(),

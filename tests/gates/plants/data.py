@@ -130,6 +130,10 @@ PLANTS = {
     "state_is_the_fold": row(
         f"UPDATE persistence.runs SET input_data = '{{\"amount\": 1}}' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"
     ),
+    "queued_streams_known": row(
+        "DELETE FROM persistence.outbox_streams WHERE effect_type = 'strict'",
+        "SELECT 'effect type strict of tenant ' || tenant_id FROM persistence.tenants WHERE name = 'acme'",
+    ),
     "limits_recorded": row(
         "UPDATE persistence.outbox_limits SET weight = 3",
         "SELECT format('outbox_limits %s of tenant %s', effect_type, tenant_id) FROM persistence.outbox_limits",
