@@ -138,6 +138,14 @@ async def test_a_receiver_that_answers_slowly_half_wrongly_or_never(
     await check_the_end(admin, audit_dsn, dsn, keys, receiver)
 
 
+async def _listening(here: Ground, count: int) -> bool:
+    """Whether so many workers are at work: they ask their own bells."""
+    with here.admin() as admin:
+        return admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_notify%' AND pid <> pg_backend_pid()"
+        ).fetchone() == (count,)
+
+
 async def _true(value: bool) -> bool:
     return value
 
@@ -154,6 +162,7 @@ async def test_the_server_killed_under_load_and_started_again(tmp_path: Path, re
                     await asyncio.sleep(0.02)
 
         with workers(here.dsn, 2):
+            await until(lambda: _listening(here, 2))
             producing = asyncio.create_task(produce())
             for _ in range(3):
                 before = len(receiver.accepted)
