@@ -40,6 +40,11 @@ def rates(dsn: str, rounds: int) -> tuple[float, float]:
     return statistics.median(appended), statistics.median(drained)
 
 
+def compare(small: tuple[float, float], big: tuple[float, float]) -> None:
+    for what, before, after in zip(("append, 32 callers", "drain, 1 process"), small, big, strict=True):
+        say(f"{what}: {before:,.0f} a second in an empty database, {after:,.0f} in this one: {after / before:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.big")
     parser.add_argument("--events", type=int, default=10_000_000)
@@ -51,13 +56,8 @@ def main() -> None:
             plane.prepare(dsn)
         took, _ = run_together([Part("plane", "fill_events", {"dsn": big, "count": options.events // 2})] * 2, timeout=7200)
         say(f"{options.events:,} events written in {took:,.0f} s: {options.events / took:,.0f} a second, by two processes")
-        (append_small, drain_small), (append_big, drain_big) = rates(small, options.rounds), rates(big, options.rounds)
-        say(
-            f"append, 32 callers: {append_small:,.0f} a second in an empty database, {append_big:,.0f} in this one: {append_big / append_small:.2f}"
-        )
-        say(
-            f"drain, 1 process: {drain_small:,.0f} a second in an empty database, {drain_big:,.0f} in this one: {drain_big / drain_small:.2f}"
-        )
+        if options.rounds:
+            compare(rates(small, options.rounds), rates(big, options.rounds))
         _, taken = alone("append_latencies", dsn=big, callers=WRITERS, seconds=15)
         say(
             f"append of one event, {WRITERS} writers as fast as they can: {len(taken) / 15:,.0f} a second; "

@@ -6,6 +6,7 @@ A child says ``ready`` when it is set up, waits for a line, works, and ends with
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 import time
@@ -74,6 +75,7 @@ def main() -> None:
     work = getattr(importlib.import_module(f"benchmarks.systems.{system}"), function)
     given = {**json.loads(arguments), "gate": Gate()}
     answer = uvloop.run(work(**given)) if inspect.iscoroutinefunction(work) else work(**given)
+    os.set_blocking(sys.stdout.fileno(), True)  # the event loop may have made it otherwise
     sys.stdout.write(f"done {json.dumps(answer)}\n")
     sys.stdout.flush()
 

@@ -251,7 +251,7 @@ async def append_latencies(dsn: str, callers: int, seconds: float, gate: Gate) -
         taken.clear()
         gate.wait()
         await asyncio.gather(*(call(time.monotonic() + seconds) for _ in range(callers)))
-    return taken
+    return [round(seconds, 5) for seconds in taken]
 
 
 async def query_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[float]]:

@@ -36,7 +36,7 @@ async def test_behind_a_transaction_pooler_limits_end_with_the_transaction(dsn: 
 
 
 async def test_a_statement_that_takes_too_long_is_ended(dsn: str, tenant: Tenant) -> None:
-    async with Plane(dsn=dsn, statement_timeout=0.05) as plane:
+    async with Plane(dsn=dsn, statement_timeout=1) as plane:
         with pytest.raises(PersistenceError, match="statement timeout"):
             async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
                 await tx.fetch("SELECT pg_sleep(60)")
