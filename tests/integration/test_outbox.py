@@ -15,7 +15,7 @@ from persistence.outbox import Backoff, Delivery, PermanentFailure, RetryLater, 
 from persistence.outbox.attempt import attempt
 from persistence.outbox.housekeeping import Housekeeping
 from persistence.outbox.queue import OutboxQueue, Settlement
-from tests.helpers import ACTOR, get_effect, let_time_pass, request_effect, worker_with
+from tests.helpers import ACTOR, get_effect, let_time_pass, request_effect, start_run, worker_with
 
 
 def queue_of(plane: Plane, name: str = "w") -> OutboxQueue:
@@ -429,3 +429,19 @@ async def test_an_outcome_that_is_refused_takes_no_other_with_it(plane: Plane, t
         await worker_with(handler).drain(plane)
     assert (await get_effect(plane, tenant.tenant_id, good.id)).status == "EXECUTED"
     assert (await get_effect(plane, tenant.tenant_id, bad.id)).status == "PENDING"
+
+
+async def test_an_entry_that_is_committed_late_is_claimed_at_once(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    run = await start_run(plane, tenant.tenant_id)
+    queue = queue_of(plane)
+    await request_effect(plane, tenant.tenant_id, "first")
+    assert len(await queue.claim({"TEST": 10}, lease=60)) == 1
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        late = tx.effects.request(run, "TEST", spec={}, idempotency_key="late")
+        await tx.flush()  # due from now on, and committed after the sweep
+        await request_effect(plane, tenant.tenant_id, "early")
+        admin.execute("UPDATE outbox_streams SET swept_to = now() - interval '1 minute'")
+        assert await queue.sweep(["TEST"])
+    claimed = {delivery.effect_id for delivery in await queue.claim({"TEST": 10}, lease=60)}
+    assert late.id in claimed
+    assert len(claimed) == 2
