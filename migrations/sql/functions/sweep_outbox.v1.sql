@@ -36,8 +36,8 @@ BEGIN
       AND q.due_at <= now()
       AND (q.leased_until IS NULL OR q.leased_until <= now());
     CONTINUE WHEN begins_at IS NULL AND clock_timestamp() - looked_at < interval '1 millisecond';
-    -- What was requested within the last second may be committed yet.
-    begins_at := least(begins_at, now() - interval '1 second');
+    -- What was requested a moment ago may be committed yet.
+    begins_at := least(begins_at, now() - interval '250 milliseconds');
     IF begins_at < stream.swept_to OR begins_at > stream.swept_to + interval '1 second' THEN
       UPDATE outbox_streams AS s
       SET swept_to = begins_at, updated_at = now()
