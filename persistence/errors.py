@@ -63,6 +63,10 @@ class TenantDenied(PersistenceError):
     """The user does not belong to the tenant."""
 
 
+class NotAuthenticated(PersistenceError):
+    """Nobody is known by this token."""
+
+
 class LawBroken(PersistenceError):
     """A migration would take away what the canon protects. The message names the check."""
 

@@ -23,6 +23,7 @@ from persistence.errors import ConfigurationError, Conflict, PersistenceError
 from persistence.limits import Limits
 from persistence.settings import Settings
 from persistence.tenants import TenantAdministration
+from persistence.tokens import Tokens
 from persistence.transaction import BoundTransaction, Transaction
 
 T = TypeVar("T")
@@ -89,6 +90,11 @@ class Plane:
     def limits(self) -> Limits:
         """How much of the outbox's work tenants and effect types may have; the login needs persistence_operator."""
         return Limits(self.pool, self.settings)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Access to the HTTP service; to issue and revoke, the login needs persistence_operator."""
+        return Tokens(self.pool, self.settings)
 
     def dead_letters(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> DeadLetters:
         """A tenant's dead letters, to requeue or discard; the login needs persistence_operator. Arguments as for ``transaction``."""

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     idle_in_transaction_timeout: Seconds = 60
     retry_for: Seconds = Field(30, description="how long failed transactions are tried again")
 
+    metrics_token: SecretStr | None = Field(None, description="who has it may read /metrics of the service; none: nobody may")
+
     appends_at_once: int = Field(
         2,
         ge=1,

@@ -1,5 +1,6 @@
 """One unit of work for one tenant."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -13,7 +14,7 @@ from persistence.database.failures import DATABASE_ERRORS, is_transient, transla
 from persistence.database.grouping import Appender, append
 from persistence.database.pool import time_limits
 from persistence.database.retry import retried
-from persistence.errors import PersistenceError
+from persistence.errors import Conflict, PersistenceError
 from persistence.models import AppendResult, NewEvent
 from persistence.repositories import (
     CheckpointRepository,
@@ -27,8 +28,11 @@ from persistence.repositories import (
 )
 from persistence.repositories.buffer import EventBuffer
 from persistence.settings import Settings
+from persistence.telemetry import EVENTS, TRANSACTIONS, WRITE_SECONDS, span
 
 T = TypeVar("T")
+
+_WRITTEN = {outcome: TRANSACTIONS.labels(outcome) for outcome in ("committed", "conflict", "failed")}
 
 # Enters the tenant for the rest of the transaction, so that row level security lets its rows through.
 _ENTER = "SELECT persistence.enter_tenant($1, $2)"
@@ -142,6 +146,23 @@ class Transaction:
             await self._abandon()
             return
         self._buffer.seal()
+        if not self._buffer.sent:
+            await self._close()
+            return
+        begun, outcome = time.perf_counter(), "failed"
+        try:
+            with span("persistence.transaction", tenant_id=str(self.context.tenant_id), actor=self.context.actor):
+                await self._close()
+            outcome = "committed"
+            EVENTS.inc(len(self._rows))
+        except Conflict:
+            outcome = "conflict"
+            raise
+        finally:
+            _WRITTEN[outcome].inc()
+            WRITE_SECONDS.observe(time.perf_counter() - begun)
+
+    async def _close(self) -> None:
         try:
             await self._attempt(self._finish)
         except BaseException:

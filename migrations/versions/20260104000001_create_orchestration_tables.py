@@ -28,6 +28,7 @@ TABLES = (
     "outbox_streams",
     "outbox_limits",
     "outbox_destinations",
+    "api_tokens",
 )
 
 # Tables that the functions of persistence_system reach across tenants.
@@ -44,6 +45,7 @@ SYSTEM_TABLES = (
     "outbox_streams",
     "outbox_limits",
     "outbox_destinations",
+    "api_tokens",
 )
 
 FUNCTIONS = (
@@ -120,6 +122,11 @@ SYSTEM_FUNCTIONS = (
     "set_outbox_limit",
     "list_outbox_limits",
     "record_backup_verification",
+    "issue_token",
+    "revoke_token",
+    "authenticate_token",
+    "record_gates",
+    "last_gates",
     "list_tenants",
     "open_epoch",
     "log_epoch",

@@ -43,7 +43,11 @@ _STANDARD: Final[dict[str, type[PersistenceError]]] = {
     "23503": NotFound,  # foreign_key_violation: the row pointed to is not in this tenant
     "23505": Conflict,  # unique_violation
     "23514": InvalidInput,  # check_violation
+    "22000": InvalidInput,  # data_exception: the driver cannot encode an argument
     "22001": InvalidInput,  # string_data_right_truncation
+    "22008": InvalidInput,  # datetime_field_overflow
+    "22009": InvalidInput,  # invalid_time_zone_displacement_value
+    "22021": InvalidInput,  # character_not_in_repertoire
     "22P02": InvalidInput,  # invalid_text_representation
     "22P05": InvalidInput,  # untranslatable_character
     "42501": PermissionDenied,  # insufficient_privilege

@@ -10,6 +10,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
 from persistence.settings import Settings
+from persistence.telemetry import RETRIES
 
 T = TypeVar("T")
 
@@ -30,11 +31,13 @@ async def retried(work: Callable[[], Awaitable[T]], settings: Settings) -> T:
     except Exception as error:
         if not is_transient(error):
             raise
+    RETRIES.inc()
     await asyncio.sleep(random.uniform(0, _FIRST_WAIT))
     attempts = AsyncRetrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
         stop=stop_after_delay(settings.retry_for),
+        before_sleep=lambda _: RETRIES.inc(),
         reraise=True,
     )
     try:

@@ -18,6 +18,7 @@ from persistence.database.tables import (
     STEPS,
     TOOL_CALLS,
 )
+from persistence.queries.runs import statements as run_lists
 from persistence.repositories.rows import page_statement
 from persistence.resources import PACKAGE
 
@@ -27,6 +28,8 @@ _ROOMS: Final = (
     "transaction.py",
     "tenants.py",
     "dead_letters.py",
+    "limits.py",
+    "tokens.py",
     "repositories",
     "queries",
     "outbox",
@@ -68,6 +71,7 @@ def _constants() -> Iterator[tuple[str, str]]:
 
 
 def _built() -> Iterator[tuple[str, str]]:
+    yield from run_lists().items()
     for table, filters in _FILTERS.items():
         yield f"{table.name}, a page", page_statement(table)
         for name in filters:

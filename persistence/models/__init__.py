@@ -1,6 +1,6 @@
 """What repositories return: frozen models, one file a table."""
 
-from persistence.models.base import AggregateModel, Model, Page, new_id
+from persistence.models.base import AggregateModel, Model, Page, first_id_at, new_id
 from persistence.models.checkpoint import Checkpoint
 from persistence.models.effect import Effect
 from persistence.models.event import AppendResult, Event, NewEvent, Position
@@ -10,11 +10,14 @@ from persistence.models.run import Run
 from persistence.models.signal import NewSignal, Signal
 from persistence.models.step import Step
 from persistence.models.tenant import Tenant
+from persistence.models.token import ApiToken, Bearer, Role
 from persistence.models.tool_call import ToolCall
 
 __all__ = [
     "AggregateModel",
+    "ApiToken",
     "AppendResult",
+    "Bearer",
     "Checkpoint",
     "Effect",
     "Event",
@@ -25,10 +28,12 @@ __all__ = [
     "OutboxEntry",
     "Page",
     "Position",
+    "Role",
     "Run",
     "Signal",
     "Step",
     "Tenant",
     "ToolCall",
+    "first_id_at",
     "new_id",
 ]

@@ -21,6 +21,11 @@ def new_id() -> UUID:
     return uuid7()
 
 
+def first_id_at(moment: datetime) -> UUID:
+    """The lowest UUIDv7 of a moment: what was made later has a higher id. Moments before 1970 count as 1970."""
+    return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
 class Model(BaseModel):
     """Immutable, compared by value."""
 

@@ -24,4 +24,5 @@ class OutboxEntry(AggregateModel):
     priority: int = 0
     ordering_key: str | None = None
     destination: str | None = None
+    traceparent: str | None = None
     blocks_key: bool | None = None

@@ -1,6 +1,7 @@
 """Making one attempt: running the handler, and putting what came of it into words."""
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from persistence.errors import InvalidInput
 from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
 from persistence.outbox.queue import Settlement
 from persistence.outbox.registry import Handler
+from persistence.telemetry import delivering
 
 _MAX_TEXT = 4000
 _LONGEST_DELAY = 30 * 86_400.0
@@ -26,9 +28,13 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
             encode({"type": "AttemptsUsedUp", "message": f"{handler.max_attempts} attempts, none reported back"}),
             answered=None,
         )
+    if delivery.attempt == 1:
+        handler.waited.observe(max(0.0, time.time() - delivery.requested_at.timestamp()))
+    begun = time.perf_counter()
     try:
-        async with asyncio.timeout(handler.timeout):
-            result = await handler.function(delivery)
+        with delivering(delivery.effect_type, delivery.effect_id, delivery.tenant_id, delivery.attempt, delivery.traceparent):
+            async with asyncio.timeout(handler.timeout):
+                result = await handler.function(delivery)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -36,6 +42,8 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
         return _failed(handler, delivery, error)
     except BaseException as error:
         return _failed(handler, delivery, error)
+    finally:
+        handler.took.observe(time.perf_counter() - begun)
     return Settlement(delivery, "EXECUTED", _result(result))
 
 

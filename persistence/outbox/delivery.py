@@ -16,7 +16,7 @@ class Delivery:
 
     idempotency_key: the same at every attempt; hand it to the receiver.
     attempt: 1 for the first. requested_at: when the effect was recorded. ordering_key, destination: as it was requested.
-    is_suspect: whether the destination failed of late.
+    traceparent: where the request stands in a distributed trace. is_suspect: whether the destination failed of late.
     causation_id: the event that caused this attempt; what the handler causes in turn may name it.
     """
 
@@ -32,6 +32,7 @@ class Delivery:
     payload_text: str
     ordering_key: str | None = None
     destination: str | None = None
+    traceparent: str | None = None
     is_suspect: bool = False
 
     @property

@@ -19,6 +19,7 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 HEARTBEAT_FD = "PERSISTENCE_HEARTBEAT_FD"
+NUMBER = "PERSISTENCE_PROCESS_NUMBER"
 _BEAT_SECONDS = 1.0
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 10.0
@@ -62,7 +63,7 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 pass_fds=(writer,),
-                env={**os.environ, **self.environment, HEARTBEAT_FD: str(writer)},
+                env={**os.environ, **self.environment, HEARTBEAT_FD: str(writer), NUMBER: str(number)},
                 start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone
             )
         finally:
@@ -122,6 +123,11 @@ async def beat(stop: asyncio.Event, max_memory: int | None = None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BEAT_SECONDS):
                 await stop.wait()
+
+
+def process_number() -> int:
+    """Which of a supervisor's processes this is, counted from 1; 1 without a supervisor."""
+    return int(os.environ.get(NUMBER, "1"))
 
 
 def this_command_without(options: Sequence[str]) -> list[str]:

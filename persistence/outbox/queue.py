@@ -1,5 +1,6 @@
 """The database's side of the outbox: claim, settle, extend, release."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,12 +14,13 @@ from persistence.models import new_id
 from persistence.outbox.breaker import DestinationReport
 from persistence.outbox.delivery import Delivery
 from persistence.settings import Settings
+from persistence.telemetry import CLAIMED, LEASES_LOST, OUTCOMES, SETTLED, span
 
 # Leases due entries, for each type up to its limit, fairly among tenants.
 _CLAIM = """
 SELECT
   tenant_id, id AS effect_id, effect_type, idempotency_key, attempts AS attempt, correlation_id, causation_id, requested_at,
-  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination, is_suspect
+  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination, traceparent, is_suspect
 FROM persistence.claim_outbox($1, $2, $3, $4, $5)
 """
 
@@ -75,11 +77,15 @@ class OutboxQueue:
     async def claim(self, limits: Mapping[str, int], lease: float) -> list[Delivery]:
         """Leases due entries for ``lease`` seconds, at most ``limits[effect_type]`` of each type."""
         # Not retried: a claim whose answer was lost costs its entries an attempt, once their leases have run out. A second one would cost more.
-        async with self._pool.acquire() as connection:
-            rows = await connection.fetch(
-                _CLAIM, self._worker, new_id(), list(limits), list(limits.values()), timedelta(seconds=lease)
-            )
-        return [Delivery(**row) for row in rows]
+        with span("persistence.claim", worker=self._worker):
+            async with self._pool.acquire() as connection:
+                rows = await connection.fetch(
+                    _CLAIM, self._worker, new_id(), list(limits), list(limits.values()), timedelta(seconds=lease)
+                )
+        deliveries = [Delivery(**row) for row in rows]
+        for effect_type, number in Counter(delivery.effect_type for delivery in deliveries).items():
+            CLAIMED.labels(effect_type).inc(number)
+        return deliveries
 
     async def settle(self, settlements: Sequence[Settlement]) -> set[UUID]:
         """Records what came of attempts. Returns the effects that were settled; the others had lost their lease."""
@@ -87,17 +93,20 @@ class OutboxQueue:
         settlements = sorted(settlements, key=lambda settlement: settlement.delivery.effect_id)
         deliveries = [settlement.delivery for settlement in settlements]
         event_ids = [new_id() for _ in settlements]
-        return await self._call(
-            _SETTLE,
-            f"system:outbox-worker/{self._worker}"[:100],
-            [delivery.tenant_id for delivery in deliveries],
-            [delivery.effect_id for delivery in deliveries],
-            [delivery.lease_token for delivery in deliveries],
-            event_ids,
-            [settlement.outcome for settlement in settlements],
-            [settlement.detail for settlement in settlements],
-            [timedelta(seconds=settlement.delay) for settlement in settlements],
-        )
+        with span("persistence.settle", worker=self._worker, entries=len(settlements)):
+            settled = await self._call(
+                _SETTLE,
+                f"system:outbox-worker/{self._worker}"[:100],
+                [delivery.tenant_id for delivery in deliveries],
+                [delivery.effect_id for delivery in deliveries],
+                [delivery.lease_token for delivery in deliveries],
+                event_ids,
+                [settlement.outcome for settlement in settlements],
+                [settlement.detail for settlement in settlements],
+                [timedelta(seconds=settlement.delay) for settlement in settlements],
+            )
+        _count(settlements, settled)
+        return settled
 
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> set[UUID]:
         """Prolongs leases to ``lease`` seconds from now. Returns the effects that are still ours."""
@@ -142,6 +151,15 @@ class OutboxQueue:
     async def _call(self, statement: str, *arguments: Any) -> set[UUID]:
         rows = await fetched(self._pool, self._settings, statement, *arguments)
         return set(rows[0][0])
+
+
+def _count(settlements: Sequence[Settlement], settled: Collection[UUID]) -> None:
+    done = Counter((s.delivery.effect_type, s.outcome if s.delivery.effect_id in settled else None) for s in settlements)
+    for (effect_type, outcome), number in done.items():
+        if outcome is None:
+            LEASES_LOST.labels(effect_type).inc(number)
+        else:
+            SETTLED.labels(effect_type, OUTCOMES[outcome]).inc(number)
 
 
 def _names(deliveries: Sequence[Delivery]) -> tuple[list[UUID], list[UUID], list[UUID]]:

@@ -2,12 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+from prometheus_client import Histogram
 
 from persistence.errors import ConfigurationError
 from persistence.outbox.backoff import Backoff
 from persistence.outbox.breaker import Breaker
 from persistence.outbox.delivery import Delivery
+from persistence.telemetry import HANDLER_SECONDS, WAIT_SECONDS
 
 HandlerFunction = Callable[[Delivery], Awaitable[Any]]
 """Delivers one effect. What it returns (JSON) is recorded as the result; what it raises counts as a failed attempt."""
@@ -30,6 +34,16 @@ class Handler:
     backoff: Backoff = field(default_factory=Backoff)
     breaker: Breaker | None = field(default_factory=Breaker)
     blocks_key: bool = True
+
+    @cached_property
+    def took(self) -> Histogram:
+        """Where the time that attempts take is counted."""
+        return HANDLER_SECONDS.labels(self.effect_type)
+
+    @cached_property
+    def waited(self) -> Histogram:
+        """Where the time that entries wait for their first attempt is counted."""
+        return WAIT_SECONDS.labels(self.effect_type)
 
     def __post_init__(self) -> None:
         for name, minimum in (("timeout", 0.001), ("concurrency", 1), ("max_attempts", 1)):

@@ -97,7 +97,15 @@ class Settler:
             self._holdings.let_go(delivery)
             if settlement.outcome == "EXECUTED" and delivery.effect_id in settled:
                 continue
-            facts = {"effect_id": str(delivery.effect_id), "effect_type": delivery.effect_type, "attempt": delivery.attempt}
+            facts = {
+                "tenant_id": str(delivery.tenant_id),
+                "effect_id": str(delivery.effect_id),
+                "effect_type": delivery.effect_type,
+                "attempt": delivery.attempt,
+                "correlation_id": str(delivery.correlation_id),
+                "causation_id": str(delivery.causation_id),
+                **({"traceparent": delivery.traceparent} if delivery.traceparent else {}),
+            }
             if delivery.effect_id not in settled:
                 _log.warning("lease_lost", outcome=settlement.outcome, **facts)
             elif settlement.outcome == "FAILED":

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from persistence.errors import InvalidInput
 from persistence.models import Event, Model, OutboxEntry
 from persistence.transaction import Transaction
 
@@ -69,6 +70,13 @@ class DeadLetterGroup(Model):
     last_at: datetime
 
 
+class DeadLetterPage(Model):
+    """Some dead letters; ``next`` is to be passed as ``after`` for those that follow. None: that was all."""
+
+    items: Sequence[OutboxEntry]
+    next: str | None
+
+
 async def dead_letter_groups(tx: Transaction, wanted: DeadLetterFilter) -> list[DeadLetterGroup]:
     """The tenant's dead letters in groups, the largest first."""
     rows = await tx.fetch(_GROUPS, tx.context.tenant_id, *_values(wanted))
@@ -87,6 +95,20 @@ async def dead_letter_ids(tx: Transaction, wanted: DeadLetterFilter) -> AsyncIte
             return
 
 
+async def dead_letters(tx: Transaction, wanted: DeadLetterFilter, *, limit: int = 50, after: str | None = None) -> DeadLetterPage:
+    """A page of at most ``limit`` (1 to 1000) dead letters, those that have been dead longest first. Raises InvalidInput."""
+    if not 1 <= limit <= PAGE:
+        raise InvalidInput(f"limit: {limit} is not between 1 and {PAGE}", field="limit")
+    moment, last = _parsed(after) if after else (None, None)
+    rows = await tx.fetch(_IDS, tx.context.tenant_id, *_values(wanted), moment, last, limit + 1)
+    entries = {entry.id: entry for entry in await tx.outbox.get_many([row["id"] for row in rows[:limit]])}
+    end = rows[limit - 1] if len(rows) > limit else None
+    return DeadLetterPage(
+        items=[entries[row["id"]] for row in rows[:limit] if row["id"] in entries],
+        next=f"{end['updated_at'].isoformat()}_{end['id']}" if end else None,
+    )
+
+
 async def attempts_of(tx: Transaction, entry: OutboxEntry) -> list[Event]:
     """What has happened to an entry since it was requested: every attempt, requeueing and cancellation, in order."""
     events = await tx.events.of_aggregate(entry.id)
@@ -95,3 +117,16 @@ async def attempts_of(tx: Transaction, entry: OutboxEntry) -> list[Event]:
 
 def _values(wanted: DeadLetterFilter) -> tuple[object, ...]:
     return wanted.effect_type, wanted.error_type, wanted.destination, wanted.since, wanted.until
+
+
+def _parsed(cursor: str) -> tuple[datetime, UUID]:
+    moment, _, last = cursor.partition("_")
+    try:
+        parsed = datetime.fromisoformat(moment), UUID(last)
+    except ValueError:
+        raise InvalidInput(
+            f"after: {cursor!r} is no place among the dead letters", hint="pass `next` of the page before", field="after"
+        ) from None
+    if parsed[0].tzinfo is None:
+        raise InvalidInput("after: has no time zone", hint="pass `next` of the page before", field="after")
+    return parsed

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from persistence.errors import NotFound
 from persistence.models import Effect, Event, Model, OutboxEntry, Run, Signal, Step, ToolCall
-from persistence.repositories.rows import MAX_PAGE, RowReader
 from persistence.transaction import Transaction
 
 
@@ -55,17 +54,16 @@ async def trace_run(tx: Transaction, run_id: UUID) -> Trace:
 
 async def trace_correlation(tx: Transaction, correlation_id: UUID) -> Trace:
     """The trace of everything that shares a correlation. Raises NotFound when there is nothing."""
-    events = await _all(tx.events, correlation_id=correlation_id)
+    events = sorted(await tx.events.all(correlation_id=correlation_id), key=lambda event: event.sequence_number)
     if not events:
         raise NotFound(f"there is no event with correlation {correlation_id} in this tenant", hint="check the id and the tenant")
-    events.sort(key=lambda event: event.sequence_number)
-    signals = await _all(tx.signals, correlation_id=correlation_id)
-    runs = await _all(tx.runs, correlation_id=correlation_id)
+    signals = await tx.signals.all(correlation_id=correlation_id)
+    runs = await tx.runs.all(correlation_id=correlation_id)
     run_ids = [run.id for run in runs]
-    steps = await _all(tx.steps, run_id=run_ids)
-    tool_calls = await _all(tx.tool_calls, run_id=run_ids)
-    effects = await _all(tx.effects, run_id=run_ids)
-    entries = await _all(tx.outbox, correlation_id=correlation_id)
+    steps = await tx.steps.all(run_id=run_ids)
+    tool_calls = await tx.tool_calls.all(run_id=run_ids)
+    effects = await tx.effects.all(run_id=run_ids)
+    entries = await tx.outbox.all(correlation_id=correlation_id)
     builder = _Builder(events, runs, steps, tool_calls, effects, entries)
     return Trace(tenant_id=tx.context.tenant_id, correlation_id=correlation_id, events=len(events), roots=builder.roots(signals))
 
@@ -154,15 +152,6 @@ class _Builder:
 
     def _node(self, kind: str, item_id: UUID, name: str, status: str, children: Sequence[Node]) -> Node:
         return Node(kind=kind, id=item_id, name=name, status=status, life=self._lives[item_id], children=_in_time(children))
-
-
-async def _all(reader: RowReader[Any], **filters: Any) -> list[Any]:
-    page = await reader.list(limit=MAX_PAGE, **filters)
-    items = list(page.items)
-    while page.next is not None:
-        page = await reader.list(limit=MAX_PAGE, after=page.next, **filters)
-        items.extend(page.items)
-    return items
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

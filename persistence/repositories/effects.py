@@ -9,6 +9,7 @@ from uuid import UUID
 from persistence.database.tables import EFFECTS
 from persistence.models import Effect, Run, Step
 from persistence.repositories.base import AggregateRepository, Details
+from persistence.telemetry import traceparent
 
 
 class EffectRepository(AggregateRepository[Effect]):
@@ -51,6 +52,7 @@ class EffectRepository(AggregateRepository[Effect]):
             "ordering_key": ordering_key,
             "priority": priority or None,
             "destination": destination or _host(effect_type, spec),
+            "traceparent": traceparent(),
         }
         fields = {"idempotency_key": idempotency_key}
         effect = self._begin("EFFECT_REQUESTED", data, details, cause=origin, item_id=effect_id, fields=fields)
@@ -80,6 +82,7 @@ class EffectRepository(AggregateRepository[Effect]):
             "ordering_key": ordering_key,
             "priority": priority or None,
             "attributes": details.get("attributes") or None,
+            "traceparent": traceparent(),
         }
         shared |= {name: value for name, value in optional.items() if value is not None}
         return self._begin_many(

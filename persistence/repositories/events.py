@@ -8,7 +8,7 @@ from persistence.database.tables import ORCHESTRATION_EVENTS
 from persistence.encoding import decode, encode
 from persistence.errors import UnknownEventType
 from persistence.models import Event, NewEvent, Position
-from persistence.repositories.rows import MAX_PAGE, RowReader, read_row
+from persistence.repositories.rows import RowReader, read_row
 
 # The next events after a position, in an order that misses none.
 _READ = """
@@ -18,6 +18,25 @@ SELECT
   e.occurred_at, e.created_at, e.updated_at
 FROM persistence.read_events($1, $2, $3, $4::text::xid8, $5, $6) AS r
 CROSS JOIN LATERAL (SELECT (r.event).*) AS e
+"""
+
+# The end of the log, before which no event will come any more, and where the present epoch began.
+_HORIZON = """
+SELECT e.epoch, e.first_sequence_number, pg_snapshot_xmin(pg_current_snapshot())::text AS horizon
+FROM persistence.log_epoch() AS present (epoch)
+JOIN canon.log_epochs AS e ON e.epoch = present.epoch
+"""
+
+# The last events before the horizon.
+_NEWEST = """
+SELECT
+  e.tenant_id, e.id, e.sequence_number, e.transaction_id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version,
+  e.event_data::text AS event_data, e.correlation_id, e.causation_id, e.actor, e.source, e.occurred_at, e.created_at, e.updated_at
+FROM persistence.orchestration_events AS e
+WHERE e.tenant_id = $1
+  AND e.transaction_id < $2::text::xid8
+ORDER BY e.transaction_id DESC, e.sequence_number DESC
+LIMIT $3
 """
 
 _JSON = frozenset({"event_data"})
@@ -43,16 +62,15 @@ class EventRepository(RowReader[Event]):
 
     async def of_aggregate(self, aggregate_id: UUID) -> Sequence[Event]:
         """The life of one aggregate, from its first event on."""
-        events: list[Event] = []
-        page = await self.list(limit=MAX_PAGE, aggregate_id=aggregate_id)
-        events.extend(page.items)
-        while page.next is not None:
-            page = await self.list(limit=MAX_PAGE, aggregate_id=aggregate_id, after=page.next)
-            events.extend(page.items)
-        return sorted(events, key=lambda event: event.aggregate_version)
+        return sorted(await self.all(aggregate_id=aggregate_id), key=lambda event: event.aggregate_version)
 
     async def read(self, after: Position | None = None, limit: int = 1000) -> tuple[Sequence[Event], Position]:
-        """The next events after a position, and the position behind them.
+        """The next events after a position, and the position behind them; otherwise as ``read_each``."""
+        found = await self.read_each(after, limit)
+        return [event for event, _ in found], found[-1][1] if found else after or Position()
+
+    async def read_each(self, after: Position | None = None, limit: int = 1000) -> Sequence[tuple[Event, Position]]:
+        """The next events after a position, each with the position behind it.
 
         Nothing is skipped, however late a transaction commits: events come in the order of (transaction, sequence number), and only
         once no older transaction is open. A reader that stores the position it has dealt with misses nothing and repeats nothing.
@@ -62,17 +80,19 @@ class EventRepository(RowReader[Event]):
         rows = await self._work.fetch(
             _READ, context.tenant_id, context.user_id, after.epoch, str(after.transaction_id), after.sequence_number, limit
         )
-        events: Sequence[Event] = [
-            read_row(Event, ((name, value) for name, value in row.items() if name != "position_epoch"), _JSON) for row in rows
-        ]
-        if not events:
-            return events, after
-        events = await self._presented(events)
-        return events, Position(
-            epoch=rows[-1]["position_epoch"],
-            transaction_id=events[-1].transaction_id,
-            sequence_number=events[-1].sequence_number,
+        events = await self._presented(
+            [read_row(Event, ((name, value) for name, value in row.items() if name != "position_epoch"), _JSON) for row in rows]
         )
+        return [(event, _behind(event, row["position_epoch"])) for event, row in zip(events, rows, strict=True)]
+
+    async def newest(self, limit: int = 20) -> tuple[Sequence[tuple[Event, Position]], Position]:
+        """The last events that ``read_each`` would have come to by now, in its order, and the position to go on from."""
+        [end] = await self._work.fetch(_HORIZON)
+        rows = await self._work.fetch(_NEWEST, self._work.context.tenant_id, end["horizon"], limit)
+        events = await self._presented([read_row(Event, row.items(), _JSON) for row in reversed(rows)])
+        epochs = [end["epoch"] - (event.sequence_number < end["first_sequence_number"]) for event in events]
+        here = Position(epoch=end["epoch"], transaction_id=int(end["horizon"]), sequence_number=0)
+        return [(event, _behind(event, epoch)) for event, epoch in zip(events, epochs, strict=True)], here
 
     async def _presented(self, items: Sequence[Event]) -> Sequence[Event]:
         """Events of past versions come as if they had been written today. Raises UnknownEventType for one from the future."""
@@ -90,6 +110,10 @@ class EventRepository(RowReader[Event]):
             for event, row in zip(old, rows, strict=True)
         }
         return [present.get(event.id, event) for event in items]
+
+
+def _behind(event: Event, epoch: int) -> Position:
+    return Position(epoch=epoch, transaction_id=event.transaction_id, sequence_number=event.sequence_number)
 
 
 def _present_version(event: Event) -> int:

@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import Column, Select, Table, Text, Uuid, any_, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
 
+from persistence.database.statements import as_text, compiled
 from persistence.encoding import decode
 from persistence.errors import InvalidInput, NotFound
 from persistence.models import Model, Page
@@ -18,7 +18,6 @@ from persistence.repositories.work import Work
 R = TypeVar("R", bound=Model)
 
 MAX_PAGE = 1000
-_DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 
 class RowReader(Generic[R]):
@@ -62,6 +61,15 @@ class RowReader(Generic[R]):
         items = await self._presented([self._read(row) for row in rows[:limit]])
         return Page[R](items=items, next=rows[limit - 1]["id"] if len(rows) > limit else None)
 
+    async def all(self, **filters: Any) -> Sequence[R]:
+        """All that the filters of ``list`` leave, in the order of their ids, read page after page."""
+        page = await self.list(limit=MAX_PAGE, **filters)
+        items = [*page.items]
+        while page.next is not None:
+            page = await self.list(limit=MAX_PAGE, after=page.next, **filters)
+            items.extend(page.items)
+        return items
+
     async def count(self, **filters: Any) -> int:
         """How many there are, with the filters of ``list``."""
         query = _filtered(select(func.count()).select_from(self.table), self.table, self._work.context.tenant_id, filters)
@@ -69,9 +77,8 @@ class RowReader(Generic[R]):
         return int(rows[0][0])
 
     async def _fetch(self, query: Select[Any]) -> Sequence[asyncpg.Record]:
-        compiled = _compiled(query)
-        values = compiled.construct_params()
-        return await self._work.fetch(str(compiled), *(values[name] for name in compiled.positiontup or ()))
+        text, values = compiled(query)
+        return await self._work.fetch(text, *values)
 
     async def _presented(self, items: Sequence[R]) -> Sequence[R]:
         """What was read, as it is handed out."""
@@ -85,7 +92,7 @@ def page_statement(table: Table, *filters: str) -> str:
     """The text of the statement that ``list`` sends for these filters, each with one value."""
     nobody = UUID(int=0)
     values: dict[str, Any] = {name: bindparam(name) for name in filters}
-    return str(_page(table, nobody, values, MAX_PAGE, nobody, newest_first=False).compile(dialect=_DIALECT))
+    return as_text(_page(table, nobody, values, MAX_PAGE, nobody, newest_first=False))
 
 
 def _page(
@@ -107,10 +114,6 @@ def _filtered(query: Select[Any], table: Table, tenant_id: UUID, filters: Mappin
             raise InvalidInput(f"filter {name!r}: {table.name} cannot be filtered by it", hint=f"choose from {choices}", field=name)
         query = query.where(column.in_(value) if isinstance(value, list | tuple | set | frozenset) else column == value)
     return query
-
-
-def _compiled(query: Select[Any]) -> Any:
-    return query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
 
 
 def read_row(model: type[R], row: Iterable[tuple[str, Any]], json_columns: frozenset[str]) -> R:
@@ -137,4 +140,4 @@ def _columns(table: Table) -> tuple[Any, ...]:
 def _by_ids(table: Table) -> str:
     ids = any_(cast(bindparam("ids"), ARRAY(Uuid)))
     query = select(*_columns(table)).where(table.c.tenant_id == bindparam("tenant_id"), table.c.id == ids).order_by(table.c.id)
-    return str(query.compile(dialect=_DIALECT))
+    return as_text(query)

@@ -7,8 +7,10 @@ from uuid import UUID
 from persistence.canon import CANON
 from persistence.database.tables import SIGNALS
 from persistence.encoding import check, encode
+from persistence.errors import InvalidInput
 from persistence.models import NewSignal, Signal, new_id
 from persistence.repositories.base import AggregateRepository, Details
+from persistence.telemetry import traceparent
 
 # Receives a batch; known signals are answered with what is there.
 _RECEIVE = """
@@ -69,6 +71,7 @@ class SignalRepository(AggregateRepository[Signal]):
             "signal_type": signal.signal_type,
             "payload": signal.payload,
         }
+        details["attributes"] = _attributes({**(signal.attributes or {}), **details.get("attributes", {})})
         return self._begin("SIGNAL_RECEIVED", data, details, correlation_id=signal.correlation_id, item_id=signal_id)
 
     def process(self, signal: Signal, **details: Unpack[Details]) -> Signal:
@@ -95,9 +98,14 @@ class SignalRepository(AggregateRepository[Signal]):
             "signal_type": signal.signal_type,
             "payload": signal.payload,
         }
-        if signal.attributes:
-            data["attributes"] = signal.attributes
+        attributes = _attributes(signal.attributes)
+        if attributes:
+            data["attributes"] = attributes
         check(data, place)
+        if signal.occurred_at is not None and signal.occurred_at.tzinfo is None:
+            raise InvalidInput(
+                f"{place}.occurred_at: has no time zone", hint="give it one, such as datetime.UTC", field=f"{place}.occurred_at"
+            )
         CANON.event_types["SIGNAL_RECEIVED"].check_data(data, creates=True)
         return {
             **data,
@@ -108,3 +116,9 @@ class SignalRepository(AggregateRepository[Signal]):
             "source": context.source,
             "occurred_at": signal.occurred_at,
         }
+
+
+def _attributes(given: dict[str, Any] | None) -> dict[str, Any]:
+    """With where the reception stands in a distributed trace, if it stands in one."""
+    header = traceparent()
+    return {**(given or {}), **({"traceparent": header} if header else {})}

@@ -19,6 +19,12 @@ BEGIN
       END;
     END IF;
   END LOOP;
+  -- Who holds back the readers of the log is seen in pg_stat_activity, as far as the administrator can let the auditor see it.
+  BEGIN
+    GRANT pg_read_all_stats TO persistence_auditor;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+  END;
   -- An administrator without superuser rights becomes able to act as the two owning roles, without inheriting from them.
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
     EXECUTE format('GRANT persistence_owner TO %I WITH INHERIT FALSE, SET TRUE', current_user);

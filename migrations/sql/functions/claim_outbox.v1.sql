@@ -10,7 +10,7 @@
 CREATE FUNCTION persistence.claim_outbox(worker text, lease_token uuid, effect_types text[], limits integer[], lease interval)
 RETURNS TABLE (
   tenant_id uuid, id uuid, effect_type text, attempts integer, idempotency_key text, payload jsonb, correlation_id uuid, causation_id uuid,
-  requested_at timestamptz, ordering_key text, destination text, is_suspect boolean
+  requested_at timestamptz, ordering_key text, destination text, traceparent text, is_suspect boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -90,6 +90,7 @@ BEGIN
           o.tenant_id, o.id, o.event_type, l.attempts, o.idempotency_key, o.payload, o.correlation_id, o.last_event_id, o.created_at,
           o.ordering_key,
           o.destination,
+          o.traceparent,
           some_fail AND EXISTS (SELECT FROM outbox_destinations AS d WHERE d.tenant_id = o.tenant_id AND d.destination = o.destination)
         FROM unnest(leased_tenants, leased_ids, leased_attempts) AS l (tenant_id, id, attempts)
         CROSS JOIN LATERAL (

@@ -10,14 +10,15 @@ BEGIN
     INSERT INTO outbox_events (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
       aggregate_id, event_type, idempotency_key, payload, retry_count, next_retry_at, error_details, published_at,
-      priority, ordering_key, destination, blocks_key
+      priority, ordering_key, destination, blocks_key, traceparent
     )
     SELECT
       d.tenant_id, d.id, CASE d.status WHEN 'EXECUTED' THEN 'PUBLISHED' ELSE d.status END, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id,
       d.created_at, d.updated_at, d.id, d.doc ->> 'effect_type', d.doc -> 'effect_spec' ->> 'idempotency_key', d.doc -> 'effect_spec',
       coalesce((d.doc ->> 'retry_count')::integer, 0), (d.doc ->> 'next_retry_at')::timestamptz,
       nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz,
-      coalesce((d.doc ->> 'priority')::smallint, 0), d.doc ->> 'ordering_key', d.doc ->> 'destination', (d.doc ->> 'blocks_key')::boolean
+      coalesce((d.doc ->> 'priority')::smallint, 0), d.doc ->> 'ordering_key', d.doc ->> 'destination', (d.doc ->> 'blocks_key')::boolean,
+      d.doc ->> 'traceparent'
     FROM unnest(deltas) AS d
     WHERE d.aggregate_type = 'EFFECT'
       AND d.first_version = 1

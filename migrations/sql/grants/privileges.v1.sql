@@ -15,6 +15,9 @@ GRANT SELECT ON
   persistence.effects, persistence.run_checkpoints, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
   persistence.outbox_streams, persistence.outbox_limits, persistence.outbox_destinations
   TO persistence_app, persistence_operator, persistence_auditor;
+GRANT SELECT (tenant_id, id, name, role, acts_as, user_id, expires_at, revoked_at, created_at, updated_at) ON persistence.api_tokens
+  TO persistence_app, persistence_operator;
+GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
 -- Policies read the membership of whoever asks, so all who are subject to them may read it (their own rows of it).
 GRANT SELECT ON persistence.user_tenants TO persistence_worker;
 
@@ -33,6 +36,7 @@ GRANT EXECUTE ON FUNCTION
 -- The work across tenants.
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.outbox_streams TO persistence_system;
+GRANT SELECT, INSERT, UPDATE ON persistence.api_tokens TO persistence_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.outbox_limits, persistence.outbox_destinations TO persistence_system;
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.effects TO persistence_system;

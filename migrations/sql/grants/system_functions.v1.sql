@@ -22,7 +22,15 @@ GRANT EXECUTE ON FUNCTION
   persistence.remove_tenant_user(uuid, uuid, text),
   persistence.list_tenants(uuid, integer),
   persistence.list_outbox_limits(),
-  persistence.set_outbox_limit(uuid, text, integer, integer, double precision, text)
+  persistence.set_outbox_limit(uuid, text, integer, integer, double precision, text),
+  persistence.issue_token(uuid, uuid, text, text, text, uuid, bytea, timestamptz, text),
+  persistence.revoke_token(uuid, uuid, text),
+  persistence.record_gates(jsonb, text)
   TO persistence_operator;
+
+GRANT EXECUTE ON FUNCTION
+  persistence.authenticate_token(uuid, uuid, bytea),
+  persistence.last_gates()
+  TO persistence_app;
 
 GRANT EXECUTE ON FUNCTION persistence.log_epoch() TO persistence_app, persistence_owner;

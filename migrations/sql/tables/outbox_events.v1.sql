@@ -1,6 +1,7 @@
 -- The record of each effect on its way out: what the trace reads. Status is not indexed, so that its updates stay heap-only;
 -- the list of work is outbox_queue. There is no foreign key to effects: the two are written by the same functions, and gates compare them.
 -- blocks_key: whether, as a dead letter, it lets nothing of its ordering key past.
+-- traceparent: where the request stands in a distributed trace (W3C Trace Context).
 CREATE TABLE persistence.outbox_events (
   tenant_id       uuid NOT NULL,
   id              uuid NOT NULL,
@@ -18,6 +19,7 @@ CREATE TABLE persistence.outbox_events (
   blocks_key      boolean,
   ordering_key    text,
   destination     text,
+  traceparent     text,
   correlation_id uuid NOT NULL,
   causation_id   uuid,
   actor          varchar(100) NOT NULL,

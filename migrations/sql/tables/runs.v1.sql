@@ -27,3 +27,6 @@ CREATE TABLE persistence.runs (
 CREATE INDEX runs_correlation_idx ON persistence.runs (tenant_id, correlation_id);
 CREATE INDEX runs_signal_idx ON persistence.runs (tenant_id, signal_id);
 CREATE INDEX runs_parent_run_idx ON persistence.runs (tenant_id, parent_run_id) WHERE parent_run_id IS NOT NULL;
+-- Lists: the newest of a status, and of a type.
+CREATE INDEX runs_status_idx ON persistence.runs (tenant_id, status, id);
+CREATE INDEX runs_run_type_idx ON persistence.runs (tenant_id, run_type, id);

@@ -1,0 +1,45 @@
+"""Tokens: access of people and programs to a tenant, over the network."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from persistence.models.base import Model
+
+
+class Role(StrEnum):
+    """reader: sees. operator: also writes, requeues, discards, cancels. admin: also issues and revokes tokens."""
+
+    READER = "reader"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def covers(self, needed: "Role") -> bool:
+        """Whether this role may do what ``needed`` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class ApiToken(Model):
+    """What is known of a token; never its secret. acts_as: the actor of whatever is done with it; user_id: in whose name."""
+
+    tenant_id: UUID
+    id: UUID
+    name: str
+    role: Role
+    acts_as: str
+    user_id: UUID
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    created_at: datetime
+
+
+class Bearer(Model):
+    """Whoever came with a token that holds."""
+
+    tenant_id: UUID
+    token_id: UUID
+    name: str
+    role: Role
+    acts_as: str
+    user_id: UUID

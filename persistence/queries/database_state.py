@@ -1,0 +1,131 @@
+"""How the whole database is doing, all tenants together: for metrics, as an auditor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from persistence.database.failures import DATABASE_ERRORS, translated
+from persistence.database.pool import connected
+from persistence.encoding import decode
+from persistence.models import Model
+from persistence.queries.gates import GatesRun
+from persistence.settings import Settings
+
+MOST_TENANTS = 20
+"""So many tenants have series of their own: those with the most in the outbox."""
+
+# The work list by effect type.
+# fit: allow tenant_in_statement because it is the whole database's, as an auditor sees it
+_DEPTH = """
+SELECT
+  q.effect_type,
+  count(*) FILTER (WHERE q.held_by IS NULL AND q.due_at <= now() AND coalesce(q.leased_until, '-infinity') <= now()) AS due,
+  count(*) FILTER (WHERE q.held_by IS NULL AND q.due_at > now() AND coalesce(q.leased_until, '-infinity') <= now()) AS waiting,
+  count(*) FILTER (WHERE q.leased_until > now()) AS leased,
+  count(*) FILTER (WHERE q.held_by IN ('KEY', 'RESTORE')) AS held,
+  count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead,
+  greatest(0, coalesce(
+    extract(epoch FROM now() - min(q.due_at) FILTER (WHERE q.held_by IS NULL AND coalesce(q.leased_until, '-infinity') <= now())), 0
+  ))::double precision AS oldest_seconds
+FROM persistence.outbox_queue AS q
+GROUP BY q.effect_type
+"""
+
+# Tenants with the most in the work list.
+_TENANTS = """
+SELECT t.name AS tenant, q.entries, q.dead
+FROM (
+  SELECT q.tenant_id, count(*) AS entries, count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead
+  FROM persistence.outbox_queue AS q
+  GROUP BY q.tenant_id
+  ORDER BY entries DESC
+  LIMIT $1
+) AS q
+JOIN persistence.tenants AS t ON t.tenant_id = q.tenant_id
+"""
+
+# The oldest transaction that writes: readers of the log wait for it. Others' sessions are seen with pg_read_all_stats alone.
+_HORIZON = """
+SELECT
+  coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::double precision AS seconds, a.pid, a.usename AS login,
+  a.application_name AS application, a.state
+FROM pg_stat_activity AS a
+WHERE a.backend_xid IS NOT NULL
+  AND a.datname = current_database()
+ORDER BY age(a.backend_xid) DESC
+LIMIT 1
+"""
+
+# Destinations that rest.
+# fit: allow tenant_in_statement because it is the whole database's, as an auditor sees it
+_RESTING = "SELECT count(*) AS resting FROM persistence.outbox_destinations AS d WHERE d.open_until > now()"
+
+# What came of the last run of the gates.
+_GATES = """
+SELECT e.event_data::text AS findings, e.occurred_at AS ran_at, e.actor
+FROM persistence.orchestration_events AS e
+WHERE e.tenant_id = persistence.system_tenant_id()
+  AND e.aggregate_id = e.tenant_id
+  AND e.event_type = 'GATES_RUN'
+ORDER BY e.aggregate_version DESC
+LIMIT 1
+"""
+
+
+class TypeDepth(Model):
+    """Entries of one effect type, by what they wait for, and the age of the one that is due longest."""
+
+    effect_type: str
+    due: int
+    waiting: int
+    leased: int
+    held: int
+    dead: int
+    oldest_seconds: float
+
+
+class TenantDepth(Model):
+    """Entries of one tenant, dead letters among them."""
+
+    tenant: str
+    entries: int
+    dead: int
+
+
+class Holder(Model):
+    """The session with the oldest transaction that writes; readers of the log see nothing that is younger."""
+
+    seconds: float
+    pid: int
+    login: str | None
+    application: str | None
+    state: str | None
+
+
+class DatabaseState(Model):
+    """holder: None while nobody writes. gates: None when no run was recorded."""
+
+    types: Sequence[TypeDepth]
+    tenants: Sequence[TenantDepth]
+    holder: Holder | None
+    resting_destinations: int
+    gates: GatesRun | None
+
+
+async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
+    """As an auditor sees it. Raises one of this package's exceptions."""
+    try:
+        async with connected(audit_dsn, settings) as connection:
+            types = await connection.fetch(_DEPTH)
+            tenants = await connection.fetch(_TENANTS, MOST_TENANTS)
+            holder = await connection.fetchrow(_HORIZON)
+            resting: Any = await connection.fetchval(_RESTING)
+            gates = await connection.fetchrow(_GATES)
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error
+    return DatabaseState(
+        types=[TypeDepth.made(**row) for row in types],
+        tenants=[TenantDepth.made(**row) for row in tenants],
+        holder=Holder.made(**holder) if holder else None,
+        resting_destinations=resting,
+        gates=GatesRun(**decode(gates["findings"]), ran_at=gates["ran_at"], actor=gates["actor"]) if gates else None,
+    )

@@ -1,0 +1,123 @@
+"""Why a run failed, or what it is waiting for: the debugging procedure of a failed run, with a conclusion in words."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from persistence.models import Effect, Event, Model, Run, Step, ToolCall
+from persistence.queries.causation import Break, causation_of
+from persistence.queries.effect_diagnosis import error_text
+from persistence.transaction import Transaction
+
+_OPEN = ("PENDING", "RUNNING", "WAITING")
+
+
+class FailedStep(Model):
+    """A step that failed: the event that says so, the tool calls that failed in it, and how often it was tried again."""
+
+    step: Step
+    event: Event | None
+    tool_calls: Sequence[ToolCall]
+    retries: int
+
+
+class RunDiagnosis(Model):
+    """conclusion: what happened, in words. next: what to do, if anything. waits_for: steps that are not over.
+    effects: those that are not delivered. breaks: where the chain of causes is broken.
+    """
+
+    run: Run
+    conclusion: str
+    next: str | None
+    failed_steps: Sequence[FailedStep]
+    waits_for: Sequence[Step]
+    effects: Sequence[Effect]
+    breaks: Sequence[Break]
+
+
+async def diagnose_run(tx: Transaction, run_id: UUID) -> RunDiagnosis:
+    """Follows the four steps: failed steps, the events that say why, failed tool calls, retries. Raises NotFound."""
+    run = await tx.runs.get(run_id)
+    steps = sorted(await tx.steps.all(run_id=run_id), key=lambda step: (step.step_index or 0, step.id))
+    calls = await tx.tool_calls.all(run_id=run_id)
+    failed = []
+    for step in steps:
+        if step.status == "FAILED":
+            life = await tx.events.of_aggregate(step.id)
+            says = next((event for event in reversed(life) if event.event_type == "STEP_FAILED"), None)
+            bad = [call for call in calls if call.step_id == step.id and call.status == "FAILED"]
+            failed.append(FailedStep(step=step, event=says, tool_calls=bad, retries=step.retry_count))
+    effects = [effect for effect in await tx.effects.all(run_id=run_id) if effect.status in {"PENDING", "DEAD_LETTER"}]
+    waits_for = [step for step in steps if step.status in _OPEN]
+    causation = await causation_of(tx, run.correlation_id)
+    own = {run.id} | {item.id for item in (*steps, *calls)} | {effect.id for effect in await tx.effects.all(run_id=run_id)}
+    breaks = [found for found in causation.breaks if found.aggregate_id in own]
+    conclusion, advice = _conclude(run, failed, waits_for, effects, breaks)
+    return RunDiagnosis(
+        run=run, conclusion=conclusion, next=advice, failed_steps=failed, waits_for=waits_for, effects=effects, breaks=breaks
+    )
+
+
+def _conclude(
+    run: Run, failed: Sequence[FailedStep], waits_for: Sequence[Step], effects: Sequence[Effect], breaks: Sequence[Break]
+) -> tuple[str, str | None]:
+    dead = [effect for effect in effects if effect.status == "DEAD_LETTER"]
+    pending = [effect for effect in effects if effect.status == "PENDING"]
+    said = [_standing(run, failed, waits_for)]
+    if dead:
+        first = dead[0]
+        said.append(
+            f"{_count(dead, 'effect')} could not be delivered: {first.effect_type} was given up after {first.retry_count} attempts, "
+            f"{error_text(first.error_details)}."
+        )
+    if pending:
+        said.append(f"{_count(pending, 'effect')} {'is' if len(pending) == 1 else 'are'} still to be delivered.")
+    if breaks:
+        said.append(f"Its chain of causes is broken in {_count(breaks, 'place')}: {breaks[0].what}.")
+    return " ".join(said), _advice(run, dead, pending, breaks)
+
+
+def _standing(run: Run, failed: Sequence[FailedStep], waits_for: Sequence[Step]) -> str:
+    tried = f" It was retried {run.retry_count} times." if run.retry_count else ""
+    if run.status == "FAILED":
+        if not failed:
+            return f"The run failed: {error_text(run.error_details)}. None of its steps did.{tried}"
+        return f"The run failed{_because(failed[-1])}.{tried}"
+    if run.status == "COMPLETED":
+        forgiven = f", although step {failed[-1].step.step_index} {failed[-1].step.step_type} failed" if failed else ""
+        return f"The run was completed{forgiven}.{tried}"
+    if run.status == "CANCELLED":
+        reason = f": {error_text(run.error_details)}" if run.error_details else ""
+        return f"The run was cancelled{reason}.{tried}"
+    waiting = "".join(
+        f" Step {step.step_index} {step.step_type} is {step.status}{f': {step.wait_reason}' if step.wait_reason else ''}."
+        for step in waits_for
+    )
+    reason = f": {run.wait_reason}" if run.wait_reason else ""
+    troubled = f" Step {failed[-1].step.step_index} {failed[-1].step.step_type} failed{_error(failed[-1])}." if failed else ""
+    return f"The run is {run.status}{reason}.{waiting}{troubled}{tried}"
+
+
+def _because(item: FailedStep) -> str:
+    again = f" after {item.retries} {'retry' if item.retries == 1 else 'retries'}" if item.retries else ""
+    return f" because step {item.step.step_index} {item.step.step_type} failed{again}{_error(item)}"
+
+
+def _error(item: FailedStep) -> str:
+    if not item.tool_calls:
+        return f": {error_text(item.step.error_details)}"
+    call = item.tool_calls[-1]
+    return f", because its tool call {call.tool_name} failed: {error_text(call.error_details)}"
+
+
+def _advice(run: Run, dead: Sequence[Effect], pending: Sequence[Effect], breaks: Sequence[Break]) -> str | None:
+    if breaks:
+        return "persistence fit says more, and what to do"
+    if dead:
+        return f"persistence diagnose effect {dead[0].id}"
+    if run.status == "FAILED":
+        return f"persistence trace --run {run.id} shows all of it; a service may retry the run"
+    return f"persistence diagnose effect {pending[0].id}" if pending else None
+
+
+def _count(items: Sequence[object], what: str) -> str:
+    return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"

@@ -1,0 +1,99 @@
+"""What this package tells of itself while it works: Prometheus metrics, and OpenTelemetry spans.
+
+Metrics go to the default registry of prometheus_client. Spans go to whatever tracer provider the process has set up; where it has set up none,
+they cost nothing. A trace crosses the outbox: a request stores where it stands (W3C Trace Context), and its delivery goes on from there.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import Counter, Gauge, Histogram
+
+_HANDLER_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+_WRITE_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
+_WAIT_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 3600)
+
+EVENTS = Counter("persistence_events_appended", "Events that transactions of this process appended.")
+TRANSACTIONS = Counter(
+    "persistence_transactions", "Transactions that wrote, by outcome: committed, conflict or failed.", ["outcome"]
+)
+WRITE_SECONDS = Histogram(
+    "persistence_transaction_seconds", "From leaving a transaction's block to its commit.", buckets=_WRITE_BUCKETS
+)
+RETRIES = Counter("persistence_transaction_retries", "Attempts that were repeated after a failure that passes.")
+CLAIMED = Counter("persistence_outbox_claimed", "Entries leased by this process.", ["effect_type"])
+SETTLED = Counter(
+    "persistence_outbox_settled",
+    "Attempts settled, by outcome: executed, failed (to be retried) or dead.",
+    ["effect_type", "outcome"],
+)
+LEASES_LOST = Counter(
+    "persistence_outbox_leases_lost", "Attempts whose lease had been lost when they were to be settled.", ["effect_type"]
+)
+HANDLER_SECONDS = Histogram("persistence_handler_seconds", "How long handlers took.", ["effect_type"], buckets=_HANDLER_BUCKETS)
+WAIT_SECONDS = Histogram(
+    "persistence_commit_to_start_seconds",
+    "First attempts: from the request's record to the handler's start, by the clocks of database and host.",
+    ["effect_type"],
+    buckets=_WAIT_BUCKETS,
+)
+LISTENING = Gauge("persistence_listener_up", "Whether this process hears notifications; otherwise it polls.")
+POOL = Gauge("persistence_pool_connections", "Connections of this process's pool, by state: idle or busy.", ["state"])
+
+_TRACER: Final = trace.get_tracer("persistence")
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+OUTCOMES: Final = {"EXECUTED": "executed", "FAILED": "failed", "DEAD": "dead", "BLOCKED": "dead"}
+"""How the outcomes of ``settle_outbox`` are counted."""
+
+
+def is_tracing() -> bool:
+    """Whether this process has set up a tracer provider."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+
+
+def traceparent() -> str | None:
+    """Where the current span stands, as the W3C header has it; None where there is none."""
+    if not is_tracing():
+        return None
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def continued(header: str | None) -> Context | None:
+    """The context that a stored header names."""
+    return _PROPAGATOR.extract({"traceparent": header}) if header else None
+
+
+@contextmanager
+def span(name: str, context: Context | None = None, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int) -> Iterator[None]:
+    """A span around a block, where spans are kept. attributes: ``tenant_id`` becomes ``persistence.tenant_id``."""
+    if not is_tracing():
+        yield
+        return
+    named = {f"persistence.{key}": value for key, value in attributes.items()}
+    with _TRACER.start_as_current_span(name, context, kind, named, record_exception=True, set_status_on_exception=True):
+        yield
+
+
+@contextmanager
+def delivering(effect_type: str, effect_id: UUID, tenant_id: UUID, attempt: int, header: str | None) -> Iterator[None]:
+    """A span around a handler, in the trace that its request was made in."""
+    if not is_tracing():
+        yield
+        return
+    with span(
+        f"persistence.deliver {effect_type}",
+        continued(header),
+        SpanKind.CONSUMER,
+        tenant_id=str(tenant_id),
+        effect_id=str(effect_id),
+        attempt=attempt,
+    ):
+        yield
