@@ -4,7 +4,27 @@ import sys
 
 import typer
 
-from persistence.cli import backup, canon, dlq, fit, housekeeping, importing, limits, migrate, replay, tenant, trace, up, worker
+from persistence.cli import (
+    backup,
+    canon,
+    diagnose,
+    dlq,
+    events,
+    exporting,
+    fit,
+    housekeeping,
+    importing,
+    limits,
+    migrate,
+    replay,
+    runs,
+    serve,
+    tenant,
+    token,
+    trace,
+    up,
+    worker,
+)
 from persistence.cli.console import print_error
 from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError
 
@@ -17,9 +37,12 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("demo")(up.demo)
+app.command("serve")(serve.serve_command)
 app.command("worker")(worker.worker)
 app.command("import")(importing.import_files)
+app.command("export")(exporting.export)
 app.command("trace")(trace.trace)
+app.command("compare")(runs.compare)
 app.command("replay")(replay.replay)
 app.command("state")(replay.state)
 app.command("housekeeping")(housekeeping.housekeeping)
@@ -29,7 +52,11 @@ app.add_typer(backup.app, name="backup")
 app.add_typer(backup.restore_app, name="restore")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(tenant.app, name="tenant")
+app.add_typer(token.app, name="token")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(runs.app, name="runs")
+app.add_typer(diagnose.app, name="diagnose")
+app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
 
 

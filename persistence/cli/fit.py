@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,11 +27,13 @@ from persistence.cli.console import (
     run,
     settings_for,
 )
-from persistence.errors import PersistenceError
+from persistence.cli.tenant import operator
+from persistence.errors import ConfigurationError, PersistenceError
 from persistence.gates.checks import Check, load, select, shipped_suites
 from persistence.gates.code import RULES, scan
 from persistence.gates.documentation import describe
-from persistence.gates.fit import Options, Outcome, open_runner
+from persistence.gates.fit import Options, Outcome, Runner, open_runner
+from persistence.gates.record import record
 from persistence.gates.reports import ReportFormat, render
 
 _MARKS = {"passed": ("✓", "green"), "violated": ("✗", "red"), "failed": ("?", "magenta"), "skipped": ("-", "dim")}
@@ -72,6 +75,10 @@ def fit_run(
     jobs: Annotated[
         int | None, typer.Option("--jobs", help="Checks at the same time; the number of processors by default.")
     ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--record", help="Keep what came of it, for console and metrics; PERSISTENCE_DSN needs persistence_operator."),
+    ] = False,
     fail_on: FailOn = Severity.ERROR,
     output: Report = ReportFormat.TABLE,
     data_dir: DataDir = None,
@@ -86,7 +93,7 @@ def fit_run(
     )
     checks = select([*shipped_suites(), *load(checks_from or ())], names or ())
     try:
-        outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE))
+        outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE, keep=keep))
     except PersistenceError as error:
         print_error(error)
         raise typer.Exit(2) from error
@@ -120,17 +127,28 @@ def fit_list(
 
 
 async def _run_checks(
-    checks: Sequence[Check], options: Options, dsn: str | None, data_dir: Path | None, *, watch: bool
+    checks: Sequence[Check], options: Options, dsn: str | None, data_dir: Path | None, *, watch: bool, keep: bool
 ) -> list[Outcome]:
-    async with open_runner(settings_for(data_dir), options, dsn) as runner:
-        if not watch or not error_console.is_terminal:
-            return await runner.run(checks)
-        progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=error_console, transient=True
-        )
-        with progress:
-            task = progress.add_task("checks", total=len(checks))
-            return await runner.run(checks, lambda _: progress.advance(task))
+    settings = settings_for(data_dir)
+    async with open_runner(settings, options, dsn) as runner:
+        if keep and runner.service_dsn is None:
+            raise ConfigurationError(
+                "--record: who is to record it?", hint="set PERSISTENCE_DSN to a login with persistence_operator"
+            )
+        begun = time.monotonic()
+        outcomes = await _watched(runner, checks, watch=watch)
+        if keep and runner.service_dsn is not None:
+            await record(runner.service_dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor=operator())
+        return outcomes
+
+
+async def _watched(runner: Runner, checks: Sequence[Check], *, watch: bool) -> list[Outcome]:
+    if not watch or not error_console.is_terminal:
+        return await runner.run(checks)
+    progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=error_console, transient=True)
+    with progress:
+        task = progress.add_task("checks", total=len(checks))
+        return await runner.run(checks, lambda _: progress.advance(task))
 
 
 def _finish(outcomes: Sequence[Outcome], output: ReportFormat, fail_on: Severity) -> None:

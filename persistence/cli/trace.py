@@ -1,6 +1,5 @@
 """persistence trace: what happened, as a tree in time order."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -13,19 +12,13 @@ from persistence.cli.console import (
     OutputFormat,
     TenantOption,
     console,
-    find_tenant,
     parse_id,
     print_json,
-    run,
-    settings_for,
 )
+from persistence.cli.reading import ask, clock, told
 from persistence.errors import ConfigurationError
-from persistence.plane import Plane
 from persistence.queries.trace import Node, Occurrence, Trace, trace_correlation, trace_run
-
-_GOOD = frozenset({"COMPLETED", "EXECUTED", "PROCESSED", "PUBLISHED", "SAVED"})
-_BAD = frozenset({"DEAD_LETTER", "FAILED", "REJECTED"})
-_READER = "system:trace"
+from persistence.transaction import Transaction
 
 
 def trace(
@@ -39,15 +32,12 @@ def trace(
     if (run_id is None) == (correlation is None):
         raise ConfigurationError("trace: name either --run or --correlation")
 
-    async def go() -> Trace:
-        async with Plane(settings_for(data_dir)) as plane:
-            found = await find_tenant(plane, tenant)
-            async with plane.transaction(found.tenant_id, actor=_READER) as tx:
-                if run_id is not None:
-                    return await trace_run(tx, parse_id(run_id, "--run"))
-                return await trace_correlation(tx, parse_id(correlation or "", "--correlation"))
+    async def question(tx: Transaction) -> Trace:
+        if run_id is not None:
+            return await trace_run(tx, parse_id(run_id, "--run"))
+        return await trace_correlation(tx, parse_id(correlation or "", "--correlation"))
 
-    found = run(go())
+    found = ask(question, tenant, data_dir)
     if output is Format.JSON:
         print_json(found)
     else:
@@ -63,8 +53,7 @@ def print_trace(found: Trace) -> None:
 
 
 def _add(tree: Tree, node: Node) -> None:
-    style = "green" if node.status in _GOOD else "red" if node.status in _BAD else "yellow"
-    head = Text.assemble((node.kind, "bold"), " ", node.name, " ", (node.status, style), (f"  {node.id}", "dim"))
+    head = Text.assemble((node.kind, "bold"), " ", node.name, " ", told(node.status), (f"  {node.id}", "dim"))
     branch = tree.add(head)
     for occurrence in node.life:
         branch.add(_line(occurrence))
@@ -73,7 +62,7 @@ def _add(tree: Tree, node: Node) -> None:
 
 
 def _line(occurrence: Occurrence) -> Text:
-    line = Text.assemble((f"{_clock(occurrence.occurred_at)} ", "dim"), occurrence.event_type, (f" by {occurrence.actor}", "cyan"))
+    line = Text.assemble((f"{clock(occurrence.occurred_at)} ", "dim"), occurrence.event_type, (f" by {occurrence.actor}", "cyan"))
     if occurrence.cause:
         line.append(f" because {occurrence.cause}", style="dim")
     elif occurrence.causation_id:
@@ -82,7 +71,3 @@ def _line(occurrence: Occurrence) -> Text:
     if isinstance(error, dict) and error.get("message"):
         line.append(f": {error['message']}", style="red")
     return line
-
-
-def _clock(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"

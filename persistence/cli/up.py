@@ -1,51 +1,69 @@
 """persistence up and demo: everything together, on the embedded server or on yours."""
 
 import asyncio
+import contextlib
+import os
 import sys
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
 
-from persistence.cli.console import DataDir, console, set_up_logging, settings_for
+from persistence.cli.console import DataDir, console, run, set_up_logging, settings_for
+from persistence.cli.serve import PORT
 from persistence.cli.tenant import operator
 from persistence.cli.trace import print_trace
 from persistence.cli.worker import load_worker, stop_on_signals
 from persistence.database.migrator import Migrator
 from persistence.database.server import open_server
-from persistence.models import Tenant
+from persistence.errors import ConfigurationError, NotAuthenticated
+from persistence.gates.checks import shipped_suites
+from persistence.gates.fit import Options, Runner
+from persistence.gates.record import record
+from persistence.models import Role, Tenant
 from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
 from persistence.plane import Plane
+from persistence.queries.database_state import database_state
 from persistence.queries.trace import trace_run
 from persistence.sample import add_sample_handlers, play
 from persistence.settings import Settings
 
 TENANT = "demo"
 _SETTLE_SECONDS = 30.0
+_HOST = "127.0.0.1"
+
+_LOGIN = "console.token"
+_DAY = timedelta(days=1)
 
 App = Annotated[str | None, typer.Option("--app", help="package.module:name of a Worker to run besides the built-in effect types.")]
 
 
-def up(app: App = None, data_dir: DataDir = None) -> None:
-    """Start everything: server, schema, a first tenant, a worker, a small sample on the first start. Serves until Ctrl-C."""
-    _run(settings_for(data_dir), app, stays=True)
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help=f"Of service and console; {PORT} where it is free, else any.")]
+
+
+def up(app: App = None, port: Port = None, data_dir: DataDir = None) -> None:
+    """Start everything: server, schema, a first tenant, a worker, service and console, a small sample on the first start. Until Ctrl-C."""
+    _run(settings_for(data_dir), app, port, stays=True)
 
 
 def demo(data_dir: DataDir = None) -> None:
     """Do the same once and leave."""
-    _run(settings_for(data_dir), None, stays=False)
+    _run(settings_for(data_dir), None, None, stays=False)
 
 
-def _run(settings: Settings, app: str | None, *, stays: bool) -> None:
+def _run(settings: Settings, app: str | None, port: int | None, *, stays: bool) -> None:
     set_up_logging("warning", to_terminal=sys.stderr.isatty())
     worker = add_builtin_handlers(load_worker(app) if app else Worker())
     add_sample_handlers(worker)
-    asyncio.run(_serve(settings, worker, stays=stays))
+    run(_work(settings, worker, port, stays=stays))
 
 
-async def _serve(settings: Settings, worker: Worker, *, stays: bool) -> None:
+async def _work(settings: Settings, worker: Worker, port: int | None, *, stays: bool) -> None:
     stop = stop_on_signals()
     async with open_server(settings) as server:
         if not server.is_embedded and server.admin_dsn:
@@ -61,8 +79,7 @@ async def _serve(settings: Settings, worker: Worker, *, stays: bool) -> None:
                 if is_first or not stays:
                     await _show_sample(plane, tenant, stop)
                 if stays and not stop.is_set():
-                    _say_ready(console, server.dsn)
-                    await asyncio.wait({delivering, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+                    await _stay(plane, tenant, port, delivering, stop)
             finally:
                 stop.set()
                 await delivering
@@ -100,9 +117,56 @@ async def _wait_until_settled(plane: Plane, tenant_id: UUID, runs: list[UUID], s
     return False
 
 
-def _say_ready(target: Console, dsn: str) -> None:
-    target.print("\n[bold green]ready[/bold green]", dsn, highlight=False, soft_wrap=True)
-    target.print(
-        "         Ctrl-C stops it; try: persistence trace --help, persistence dlq list, persistence replay --verify",
-        highlight=False,
-    )
+async def _stay(plane: Plane, tenant: Tenant, port: int | None, delivering: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Serves until it is told to stop, or the worker ends."""
+    # Takes a third of a second that no other command needs to wait for.
+    from persistence.service import create_app  # noqa: PLC0415
+    from persistence.service.server import listen, serve  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        try:
+            listening = stack.enter_context(listen(_HOST, PORT if port is None else port))
+        except ConfigurationError:
+            if port is not None:
+                raise
+            listening = stack.enter_context(listen(_HOST, 0))  # the usual one is taken
+        serving = asyncio.create_task(serve(create_app(plane), listening, stop))
+        judging = asyncio.create_task(_judge(plane))
+        login = f"{listening.url}/console/login?token={await _console_token(plane, tenant)}"
+        console.print("\n[bold green]ready[/bold green]", plane.server.dsn, highlight=False, soft_wrap=True)
+        console.print(f"console  {login}", highlight=False, soft_wrap=True)
+        console.print("         Ctrl-C stops it; try: persistence runs list, persistence dlq list", highlight=False)
+        await asyncio.wait({delivering, serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        judging.cancel()
+        await asyncio.gather(judging, return_exceptions=True)
+        await serving
+
+
+async def _console_token(plane: Plane, tenant: Tenant) -> str:
+    """The token of this data directory's console: made at the first start, and kept in a file that only its owner can read."""
+    place = plane.settings.data_dir / _LOGIN
+    with contextlib.suppress(FileNotFoundError, NotAuthenticated):
+        text = place.read_text().strip()
+        if (await plane.tokens.authenticate(text)).tenant_id == tenant.tenant_id:
+            return text
+    text, _ = await plane.tokens.issue(tenant.tenant_id, "console", role=Role.ADMIN, acts_as=operator(), actor=operator())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    return text
+
+
+async def _judge(plane: Plane) -> None:
+    """Holds the database to the law once a day, and keeps what came of it for the console."""
+    options, settings = Options(jobs=1), plane.settings
+    while True:
+        state = await database_state(plane.server.audit_dsn, settings)
+        if state.gates is None or datetime.now(UTC) - state.gates.ran_at > _DAY:
+            if state.gates is not None:
+                options = replace(options, since=state.gates.ran_at - _DAY)
+            begun = time.monotonic()
+            outcomes = await Runner(plane.server.audit_dsn, plane.server.dsn, settings, options).run(shipped_suites())
+            await record(plane.server.dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor="system:gates")
+        await asyncio.sleep(_DAY.total_seconds() / 24)

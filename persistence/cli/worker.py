@@ -8,12 +8,13 @@ import sys
 from typing import Annotated
 
 import typer
+from prometheus_client import start_http_server
 
 from persistence.cli.console import DataDir, run, set_up_logging, settings_for
 from persistence.errors import ConfigurationError
 from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
-from persistence.outbox.processes import Supervisor, beat, this_command_without
+from persistence.outbox.processes import Supervisor, beat, process_number, this_command_without
 from persistence.plane import Plane
 
 
@@ -37,6 +38,13 @@ def worker(
         float | None,
         typer.Option(min=0, help="Seconds until entries that nobody handles go the way to the dead letters; 0: never."),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Serve Prometheus metrics here; the second of several processes on the next port, and so on."
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="The address that metrics are served on.")] = "127.0.0.1",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     data_dir: DataDir = None,
 ) -> None:
@@ -54,6 +62,8 @@ def worker(
 
     async def go() -> None:
         stop = stop_on_signals()
+        if metrics_port is not None:
+            offer_metrics(metrics_host, metrics_port + process_number() - 1)
         beating = asyncio.create_task(beat(stop, max_memory))
         async with Plane(settings_for(data_dir)) as plane:
             await chosen.run(plane, stop)
@@ -64,6 +74,16 @@ def worker(
         await Supervisor(command, processes, silence=max(60.0, 2 * chosen.lease), grace=chosen.grace + 15).run(stop_on_signals())
 
     run(supervise() if processes > 1 else go())
+
+
+def offer_metrics(host: str, port: int) -> None:
+    """Serves this process's metrics on a thread of its own. Raises ConfigurationError when the port cannot be had."""
+    try:
+        start_http_server(port, host)
+    except OSError as error:
+        raise ConfigurationError(
+            f"--metrics-port: cannot serve on {host}:{port}: {error.strerror}", hint="choose another"
+        ) from error
 
 
 def stop_on_signals() -> asyncio.Event:

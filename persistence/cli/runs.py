@@ -1,0 +1,197 @@
+"""persistence runs and compare: which runs there are, how one went, and where two part."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from persistence.cli.console import (
+    DataDir,
+    Format,
+    OutputFormat,
+    TenantOption,
+    console,
+    parse_id,
+    parse_moment,
+    print_json,
+)
+from persistence.cli.reading import ask, clock, lasted, style_of, told
+from persistence.models import Step
+from persistence.queries.causation import Causation, causation_of
+from persistence.queries.comparison import Comparison, compare_runs
+from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
+from persistence.queries.runs import RunFilter, RunPage, found_runs, list_runs
+from persistence.queries.trace import trace_run
+from persistence.queries.waterfall import Waterfall, waterfall
+from persistence.transaction import Transaction
+
+app = typer.Typer(help="Runs: list, search, show.", no_args_is_help=True)
+
+_WIDTH = 40
+RunId = Annotated[str, typer.Argument(help="Id of a run.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only in this status, such as FAILED.")] = None,
+    run_type: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only made since this time (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(help="Only made before this time (ISO 8601).")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="Only behind this: the id of anything, a signal's channel:source_id, or an idempotency key."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    after: Annotated[str | None, typer.Option(help="Go on after the run with this id.")] = None,
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """List runs, the newest first."""
+    wanted = RunFilter(
+        status=status.upper() if status else None,
+        run_type=run_type,
+        since=parse_moment(since, "--since") if since else None,
+        until=parse_moment(until, "--until") if until else None,
+    )
+
+    async def question(tx: Transaction) -> RunPage:
+        if search is not None:
+            return await found_runs(tx, search)
+        return await list_runs(tx, wanted, limit=limit, after=parse_id(after, "--after") if after else None)
+
+    page = ask(question, tenant, data_dir)
+    if output is Format.JSON:
+        print_json(page)
+        return
+    table = Table("id", "type", "status", "began", "took", "actor", "error", box=None, pad_edge=False, header_style="bold")
+    for item in page.items:
+        table.add_row(
+            str(item.id),
+            Text(item.run_type),
+            told(item.status),
+            clock(item.started_at or item.created_at),
+            lasted(item.seconds),
+            Text(item.actor),
+            Text(item.error or item.wait_reason or ""),
+        )
+    console.print(table)
+    if page.next:
+        console.print(f"more: --after {page.next}", style="dim", highlight=False)
+
+
+@app.command("show")
+def show(
+    run_id: RunId,
+    causes: Annotated[bool, typer.Option("--causes", help="The tree of causes instead of the waterfall.")] = False,
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Show one run: how it stands and why, and when each part of it began and ended."""
+    wanted = parse_id(run_id, "RUN_ID")
+
+    async def question(tx: Transaction) -> tuple[RunDiagnosis, Waterfall, Causation]:
+        diagnosis = await diagnose_run(tx, wanted)
+        return diagnosis, waterfall(await trace_run(tx, wanted)), await causation_of(tx, diagnosis.run.correlation_id)
+
+    diagnosis, bars, causation = ask(question, tenant, data_dir)
+    if output is Format.JSON:
+        print_json({"diagnosis": diagnosis, "causation": causation} if causes else {"diagnosis": diagnosis, "waterfall": bars})
+        return
+    run = diagnosis.run
+    console.print(Text.assemble(("run ", "bold"), run.run_type, " ", told(run.status), (f"  {run.id}", "dim")))
+    console.print(diagnosis.conclusion, highlight=False, markup=False)
+    console.print()
+    if causes:
+        _print_causes(causation)
+    else:
+        _print_waterfall(bars)
+    for found in diagnosis.breaks:
+        console.print(
+            f"broken: {found.aggregate_type} {found.aggregate_id}: {found.what}", style="bold red", highlight=False, markup=False
+        )
+
+
+def _print_waterfall(bars: Waterfall) -> None:
+    table = Table(
+        "part",
+        "status",
+        "took",
+        f"{clock(bars.begun)}, {lasted(bars.seconds)} in all",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
+    for bar in bars.bars:
+        at, long = bars.place(bar)
+        start = min(_WIDTH - 1, int(at * _WIDTH))
+        length = max(1, min(_WIDTH - start, round(long * _WIDTH)))
+        table.add_row(
+            Text(f"{'  ' * bar.depth}{bar.kind} {bar.name}"),
+            told(bar.status),
+            lasted((bar.ended - bar.begun).total_seconds()),
+            Text(" " * start + "█" * length, style=style_of(bar.status)),
+        )
+    console.print(table)
+
+
+def _print_causes(causation: Causation) -> None:
+    for event in causation.events:
+        console.print(
+            Text.assemble(
+                (f"{clock(event.occurred_at)} ", "dim"),
+                "  " * event.depth,
+                ("" if event.depth == 0 else "└ "),
+                event.event_type,
+                (f" by {event.actor}", "cyan"),
+                (f"  {event.event_id}", "dim"),
+            ),
+            soft_wrap=True,
+        )
+
+
+def compare(
+    left: RunId, right: RunId, tenant: TenantOption = None, data_dir: DataDir = None, output: OutputFormat = Format.TABLE
+) -> None:
+    """Lay two runs side by side and say where they part."""
+    found = ask(lambda tx: compare_runs(tx, parse_id(left, "LEFT"), parse_id(right, "RIGHT")), tenant, data_dir)
+    if output is Format.JSON:
+        print_json(found)
+        return
+    _print_comparison(found)
+
+
+def _print_comparison(found: Comparison) -> None:
+    table = Table("", str(found.left.id), str(found.right.id), "differs in", box=None, pad_edge=False, header_style="bold")
+    table.add_row("run", _side(found.left), _side(found.right), _fields(found.differs))
+    for index, pair in enumerate(found.steps):
+        mark = "▶" if index == found.parts_at else ""
+        table.add_row(Text(mark, style="bold red"), _side(pair.left), _side(pair.right), _fields(pair.differs))
+    for effect_type, status, mine, theirs in found.effects:
+        table.add_row("effects", f"{mine} {effect_type} {status}", f"{theirs} {effect_type} {status}", "")
+    console.print(table)
+    if found.parts_at is None:
+        console.print(
+            "Their steps are alike."
+            if not found.differs
+            else f"Their steps are alike; the runs differ in {', '.join(found.differs)}."
+        )
+    else:
+        console.print(f"They part at step {found.parts_at}.", highlight=False)
+
+
+def _side(item: Any) -> Text:
+    if item is None:
+        return Text("none", style="dim")
+    name = f"{item.step_index} {item.step_type}" if isinstance(item, Step) else item.run_type
+    seconds = None
+    if item.started_at and item.completed_at:
+        seconds = (item.completed_at - item.started_at).total_seconds()
+    return Text.assemble(name, " ", told(item.status), (f" {lasted(seconds)}", "dim"))
+
+
+def _fields(names: Sequence[str]) -> Text:
+    return Text(", ".join(names), style="red")

@@ -1,0 +1,44 @@
+"""persistence serve: the HTTP service and the console."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from persistence.cli.console import DataDir, console, run, set_up_logging, settings_for
+from persistence.cli.worker import stop_on_signals
+from persistence.plane import Plane
+
+PORT = 8640
+
+Host = Annotated[str, typer.Option(help="The address to listen on. Put a proxy with TLS before it where that is not this host.")]
+_MEBIBYTE = 1024 * 1024
+
+
+def serve_command(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = PORT,
+    max_body: Annotated[int, typer.Option(min=1, max=1024, help="MiB of a request's body.")] = 2,
+    requests_per_second: Annotated[int, typer.Option(min=1, help="Of one token.")] = 100,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    data_dir: DataDir = None,
+) -> None:
+    """Serve /v1, /console, /healthz, /readyz and /metrics until SIGTERM or Ctrl-C."""
+    set_up_logging(log_level, to_terminal=sys.stderr.isatty())
+
+    # Takes a third of a second that no other command needs to wait for.
+    from persistence.service import create_app  # noqa: PLC0415
+    from persistence.service.server import listen, serve  # noqa: PLC0415
+
+    async def go() -> None:
+        stop = stop_on_signals()
+        with listen(host, port) as listening:
+            async with Plane(settings_for(data_dir, pool_max=30)) as plane:
+                app = create_app(plane, max_body=max_body * _MEBIBYTE, requests_per_second=requests_per_second)
+                serving = asyncio.create_task(serve(app, listening, stop))
+                console.print(f"console  {listening.url}/console/", highlight=False, soft_wrap=True)
+                console.print("         persistence token issue NAME --role operator makes a token to log in with", highlight=False)
+                await serving
+
+    run(go())

@@ -1,0 +1,96 @@
+"""Who asks: a bearer token, what it may do, and how often."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from persistence.errors import NotAuthenticated
+from persistence.models import Bearer, Role
+from persistence.plane import Plane
+from persistence.service.problems import Refused
+from persistence.transaction import Transaction
+
+COOKIE = "persistence_token"
+_SOURCE = "http"
+
+_scheme = HTTPBearer(
+    auto_error=False, scheme_name="token", description="A token of `persistence token issue`: it names its tenant, role and actor."
+)
+
+
+class RateLimit:
+    """So many requests a second and token, in this process."""
+
+    def __init__(self, per_second: int) -> None:
+        self._item = RateLimitItemPerSecond(per_second)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def spend(self, bearer: Bearer) -> None:
+        """Raises Refused (429) for one too many."""
+        if not self._limiter.hit(self._item, str(bearer.token_id)):
+            raise Refused(
+                429,
+                f"more than {self._item.amount} requests a second with this token",
+                "wait a second, then go on",
+                {"Retry-After": "1"},
+            )
+
+
+class Caller:
+    """Who asks, and the transactions of theirs."""
+
+    def __init__(self, plane: Plane, bearer: Bearer) -> None:
+        self.plane = plane
+        self.bearer = bearer
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What their events carry."""
+        return {"actor": self.bearer.acts_as, "user_id": self.bearer.user_id, "source": _SOURCE}
+
+    def transaction(self) -> Transaction:
+        return self.plane.transaction(self.bearer.tenant_id, **self.circumstances)
+
+
+def plane_of(request: Request) -> Plane:
+    plane: Plane = request.app.state.plane
+    return plane
+
+
+async def identify(request: Request, text: str | None) -> Caller:
+    """The caller of a token's text. Raises NotAuthenticated, or Refused (429)."""
+    if not text:
+        raise NotAuthenticated("no token was given", hint="send it as: Authorization: Bearer pp_…")
+    plane = plane_of(request)
+    bearer = await plane.tokens.authenticate(text)
+    request.app.state.rate_limit.spend(bearer)
+    return Caller(plane, bearer)
+
+
+def needs(role: Role) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who must have at least this role."""
+
+    async def caller(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)] = None
+    ) -> Caller:
+        found = await identify(request, credentials.credentials if credentials else None)
+        require(found, role)
+        return found
+
+    return caller
+
+
+def require(caller: Caller, role: Role) -> None:
+    """Raises Refused (403) where the token's role does not cover this one."""
+    if not caller.bearer.role.covers(role):
+        raise Refused(403, f"the token {caller.bearer.name!r} is a {caller.bearer.role}'s; this takes {role}", "use another token")
+
+
+Reading = Annotated[Caller, Depends(needs(Role.READER))]
+Operating = Annotated[Caller, Depends(needs(Role.OPERATOR))]
+Administering = Annotated[Caller, Depends(needs(Role.ADMIN))]

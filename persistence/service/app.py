@@ -1,0 +1,56 @@
+"""The application: its parts put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+
+from persistence.plane import Plane
+from persistence.service import dead_letters, effects, events, health, problems, runs, signals, state, tokens
+from persistence.service.access import RateLimit
+from persistence.service.bodies import BodyLimit
+from persistence.service.collector import Collector
+from persistence.service.console import console
+
+_DESCRIPTION = """
+Signals, runs, steps, tool calls, effects and their event log, for one tenant at a time.
+
+Every request but those of `/healthz` and `/readyz` carries a bearer token, which names tenant, role and actor. What another tenant has
+does not exist here: its ids are 404. Lists are paged by `cursor`, the `next` of the page before. Errors are problem details (RFC 9457).
+"""
+
+MEBIBYTE = 1024 * 1024
+
+
+def create_app(plane: Plane, *, max_body: int = 2 * MEBIBYTE, requests_per_second: int = 100) -> FastAPI:
+    """The service of an open plane. max_body: bytes of a request's body. requests_per_second: of one token, in this process."""
+
+    @asynccontextmanager
+    async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+        application.state.stopping = asyncio.Event()
+        yield
+        application.state.stopping.set()
+
+    app = FastAPI(
+        title="persistence",
+        version=version("persistence-plane"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.plane = plane
+    app.state.rate_limit = RateLimit(requests_per_second)
+    app.state.collector = Collector(plane)
+    app.state.stopping = asyncio.Event()
+    problems.install(app)
+    for part in (health, signals, runs, effects, dead_letters, events, state, tokens):
+        app.include_router(part.router)
+    app.mount("/console", console(app.state))
+    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(BodyLimit, limit=max_body)
+    return app

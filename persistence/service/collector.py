@@ -1,0 +1,79 @@
+"""The state of the database as Prometheus gauges, looked at when somebody asks, but not more often than every few seconds."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from prometheus_client import Gauge
+
+from persistence.errors import PersistenceError
+from persistence.plane import Plane
+from persistence.queries.database_state import DatabaseState, database_state
+from persistence.telemetry import POOL
+
+_log = structlog.get_logger(__name__)
+
+_PAUSE: Final = 5.0
+
+_UP = Gauge("persistence_database_up", "Whether the state of the database could be read.")
+_ENTRIES = Gauge("persistence_outbox_entries", "Entries in the outbox's work list.", ["effect_type", "state"])
+_OLDEST = Gauge("persistence_outbox_oldest_seconds", "How long the entry that is due longest has waited.", ["effect_type"])
+_TENANT = Gauge("persistence_outbox_tenant_entries", "Entries of the tenants that have the most.", ["tenant", "state"])
+_RESTING = Gauge("persistence_destinations_resting", "Destinations that failed too often and rest.")
+_HORIZON = Gauge(
+    "persistence_log_horizon_lag_seconds", "How long readers of the log have waited for the oldest open transaction.", ["holder"]
+)
+_GATES = Gauge("persistence_gates", "Checks of the last recorded run of the gates.", ["verdict", "severity"])
+_GATE = Gauge("persistence_gate_violations", "Objects that break the law, by check; only checks that are not green.", ["check"])
+_GATES_AGE = Gauge("persistence_gates_age_seconds", "Since the gates were last run.")
+
+
+class Collector:
+    """Reads the database as an auditor."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._lock = asyncio.Lock()
+        self._read_at: float | None = None
+
+    async def refresh(self) -> None:
+        """Sets the gauges, unless that was done a moment ago. A database that cannot be read is a gauge, too."""
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if self._read_at is not None and now - self._read_at < _PAUSE:
+                return
+            pool = self._plane.pool
+            POOL.labels("idle").set(pool.get_idle_size())
+            POOL.labels("busy").set(pool.get_size() - pool.get_idle_size())
+            try:
+                _set(await database_state(self._plane.server.audit_dsn, self._plane.settings))
+                _UP.set(1)
+            except PersistenceError as error:
+                _log.warning("metrics_without_database", error=str(error))
+                _UP.set(0)
+            self._read_at = now
+
+
+def _set(state: DatabaseState) -> None:
+    for gauge in (_ENTRIES, _OLDEST, _TENANT, _HORIZON, _GATES, _GATE):
+        gauge.clear()
+    for item in state.types:
+        for name in ("due", "waiting", "leased", "held", "dead"):
+            _ENTRIES.labels(item.effect_type, name).set(getattr(item, name))
+        _OLDEST.labels(item.effect_type).set(item.oldest_seconds)
+    for tenant in state.tenants:
+        _TENANT.labels(tenant.tenant, "dead").set(tenant.dead)
+        _TENANT.labels(tenant.tenant, "open").set(tenant.entries - tenant.dead)
+    _RESTING.set(state.resting_destinations)
+    holder = state.holder
+    name = f"{holder.application or holder.login or '?'} (pid {holder.pid}, {holder.state})" if holder else "nobody"
+    _HORIZON.labels(name).set(holder.seconds if holder else 0.0)
+    if state.gates is not None:
+        for verdict in ("passed", "violated", "failed", "skipped"):
+            for severity in ("error", "warning"):
+                number = sum(check.verdict == verdict and check.severity == severity for check in state.gates.checks)
+                _GATES.labels(verdict, severity).set(number)
+        for check in state.gates.broken:
+            _GATE.labels(check.id).set(check.violations)
+        _GATES_AGE.set((datetime.now(UTC) - state.gates.ran_at).total_seconds())

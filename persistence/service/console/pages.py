@@ -1,0 +1,180 @@
+"""The pages that only show."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from persistence.canon import CANON
+from persistence.errors import PersistenceError
+from persistence.gates.checks import shipped_suites
+from persistence.models import Run
+from persistence.queries.causation import causation_of
+from persistence.queries.comparison import compare_runs
+from persistence.queries.dead_letters import DeadLetterFilter, dead_letter_groups
+from persistence.queries.effect_diagnosis import diagnose_effect
+from persistence.queries.gates import last_gates
+from persistence.queries.moment import moment_of
+from persistence.queries.outbox_state import attendance, leases, outbox_depth, troubled_destinations
+from persistence.queries.overview import MOST, RECENT_RUNS, overview
+from persistence.queries.run_diagnosis import diagnose_run
+from persistence.queries.runs import RunFilter, found_runs, list_runs
+from persistence.queries.trace import trace_run
+from persistence.queries.waterfall import waterfall
+from persistence.service.access import Caller
+from persistence.service.console.parameters import Text, id_of, moment_in
+from persistence.service.console.rendering import render
+from persistence.service.console.session import Visiting
+
+router = APIRouter()
+
+_TICK = 2.0
+_PAGE = 50
+_STATUSES = CANON.aggregates[Run.kind].statuses
+
+
+@router.get("/")
+async def home(request: Request, caller: Visiting) -> HTMLResponse:
+    """How the tenant is doing."""
+    return render(request, "overview.html", **await _overview(caller))
+
+
+@router.get("/live")
+async def live(request: Request, caller: Visiting) -> StreamingResponse:
+    """The overview again and again, as server-sent events."""
+
+    async def frames() -> AsyncIterator[str]:
+        stopping: asyncio.Event = request.app.state.stopping
+        while not stopping.is_set():
+            try:
+                page = render(request, "overview_parts.html", **await _overview(caller))
+            except PersistenceError:
+                return  # the browser comes back
+            yield "".join(f"data: {line}\n" for line in bytes(page.body).decode().splitlines()) + "\n"
+            await asyncio.sleep(_TICK)
+
+    return StreamingResponse(frames(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _overview(caller: Caller) -> dict[str, Any]:
+    async with caller.transaction() as tx:
+        return {
+            "now": await overview(tx),
+            "depth": await outbox_depth(tx),
+            "dead": (await dead_letter_groups(tx, DeadLetterFilter()))[:5],
+            "failed": (await list_runs(tx, RunFilter(status="FAILED"), limit=5)).items,
+            "gates": await last_gates(tx),
+            "most": MOST,
+            "recent": RECENT_RUNS,
+        }
+
+
+@router.get("/runs")
+async def runs(
+    request: Request,
+    caller: Visiting,
+    search: Text = "",
+    status: Text = "",
+    run_type: Text = "",
+    since: Text = "",
+    until: Text = "",
+    cursor: Text = "",
+) -> HTMLResponse:
+    """The list of runs; every filter is in the address, so that a link shares it."""
+    wanted = RunFilter(
+        status=status or None, run_type=run_type or None, since=moment_in(since, "since"), until=moment_in(until, "until")
+    )
+    async with caller.transaction() as tx:
+        if search:
+            page = await found_runs(tx, search)
+        else:
+            page = await list_runs(tx, wanted, limit=_PAGE, after=id_of(cursor, "cursor") if cursor else None)
+    query = {"search": search, "status": status, "run_type": run_type, "since": since, "until": until}
+    return render(request, "runs.html", page=page, query=query, statuses=_STATUSES, cursor=cursor)
+
+
+@router.get("/runs/{run_id}")
+async def run(request: Request, caller: Visiting, run_id: UUID) -> HTMLResponse:
+    """One run: why it is as it is, when each part happened, and everything that is known of it."""
+    async with caller.transaction() as tx:
+        diagnosis = await diagnose_run(tx, run_id)
+        trace = await trace_run(tx, run_id)
+        causation = await causation_of(tx, diagnosis.run.correlation_id)
+        steps = await tx.steps.all(run_id=run_id)
+        calls = await tx.tool_calls.all(run_id=run_id)
+        effects = await tx.effects.all(run_id=run_id)
+        moment = await moment_of(tx, run_id)
+    return render(
+        request,
+        "run.html",
+        run=diagnosis.run,
+        diagnosis=diagnosis,
+        trace=trace,
+        bars=waterfall(trace),
+        causation=causation,
+        steps=sorted(steps, key=lambda step: (step.step_index or 0, step.id)),
+        calls=calls,
+        effects=effects,
+        moment=moment,
+    )
+
+
+@router.get("/runs/{run_id}/moment")
+async def moment(request: Request, caller: Visiting, run_id: UUID, number: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
+    """The run as it stood after one of its events."""
+    async with caller.transaction() as tx:
+        found = await moment_of(tx, run_id, number)
+    return render(request, "moment.html", moment=found)
+
+
+@router.get("/effects/{effect_id}")
+async def effect(request: Request, caller: Visiting, effect_id: UUID) -> HTMLResponse:
+    """One effect: why it has or has not happened, every attempt, its payload."""
+    async with caller.transaction() as tx:
+        found = await diagnose_effect(tx, effect_id)
+    return render(request, "effect.html", found=found, effect=found.effect)
+
+
+@router.get("/compare")
+async def compare(request: Request, caller: Visiting, left: Text = "", right: Text = "") -> HTMLResponse:
+    """Two runs side by side."""
+    found = None
+    if left and right:
+        async with caller.transaction() as tx:
+            found = await compare_runs(tx, id_of(left, "left"), id_of(right, "right"))
+    return render(request, "compare.html", found=found, left=left, right=right)
+
+
+@router.get("/outbox")
+async def outbox(request: Request, caller: Visiting) -> HTMLResponse:
+    """Depth and lag, workers and their leases, destinations that fail."""
+    async with caller.transaction() as tx:
+        values: dict[str, Any] = {
+            "depth": await outbox_depth(tx),
+            "leases": await leases(tx),
+            "attendance": await attendance(tx),
+            "destinations": await troubled_destinations(tx),
+        }
+    return render(request, "outbox.html", **values)
+
+
+@router.get("/gates")
+async def gates(request: Request, caller: Visiting) -> HTMLResponse:
+    """Every check with its last result."""
+    async with caller.transaction() as tx:
+        last = await last_gates(tx)
+    results = {check.id: check for check in last.checks} if last else {}
+    return render(request, "gates.html", last=last, results=results, checks=shipped_suites())
+
+
+@router.get("/find")
+async def find(request: Request, caller: Visiting, text: Text = "") -> Response:
+    """From anything that names a run to that run; to the list where there are several, or none."""
+    async with caller.transaction() as tx:
+        page = await found_runs(tx, text) if text.strip() else None
+    if page is not None and len(page.items) == 1:
+        return RedirectResponse(f"/console/runs/{page.items[0].id}", 303)
+    return RedirectResponse(request.url_for("runs").include_query_params(search=text.strip()), 303)

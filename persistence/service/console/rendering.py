@@ -1,0 +1,73 @@
+"""Templates, and how values look in them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from persistence.encoding import encode
+from persistence.models import Role
+
+_GOOD = frozenset({"COMPLETED", "EXECUTED", "PROCESSED", "PUBLISHED", "SAVED", "passed", "delivered"})
+_BAD = frozenset({"DEAD_LETTER", "FAILED", "REJECTED", "violated", "failed", "dead", "broken"})
+_IDLE = frozenset({"CANCELLED", "DISCARDED", "SKIPPED", "skipped", "cancelled", "discarded"})
+
+
+def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """A page. What every page knows: the path, and who looks at it."""
+    caller = getattr(request.state, "caller", None)
+    tenant = getattr(request.state, "tenant", None)
+    text = _environment.get_template(template).render(
+        path=request.url.path, bearer=caller.bearer if caller else None, tenant=tenant, Role=Role, **values
+    )
+    return HTMLResponse(text, status_code)
+
+
+def tone(status: str) -> str:
+    """The class of a status: good, bad, idle or busy."""
+    return "good" if status in _GOOD else "bad" if status in _BAD else "idle" if status in _IDLE else "busy"
+
+
+def moment(value: datetime | None) -> str:
+    return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}"
+
+
+def duration(seconds: float | None) -> str:
+    """In the unit that fits."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
+
+
+def pretty(value: Any) -> str:
+    """JSON for people."""
+    return orjson.dumps(orjson.loads(encode(value)), option=orjson.OPT_INDENT_2).decode()
+
+
+def with_query(path: str, values: Mapping[str, Any], **changes: Any) -> str:
+    """A link: these parameters, some changed; what is empty is left out."""
+    given = {name: value for name, value in {**values, **changes}.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= {"tone": tone, "moment": moment, "duration": duration, "pretty": pretty}
+_environment.globals |= {"with_query": with_query}

@@ -1,0 +1,130 @@
+"""Errors as RFC 9457 problem details: what happened, and what to do next."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from persistence.errors import (
+    AppendOnly,
+    ConfigurationError,
+    Conflict,
+    DeliveryUnderway,
+    IdempotencyMismatch,
+    InvalidInput,
+    InvalidTransition,
+    NotAuthenticated,
+    NotFound,
+    PermissionDenied,
+    PersistenceError,
+    SignalKnown,
+    TenantDenied,
+    TooLarge,
+    Unavailable,
+)
+
+_log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# The first that fits: subclasses before what they are.
+_STATUSES: tuple[tuple[type[PersistenceError], int], ...] = (
+    (NotAuthenticated, 401),
+    (TenantDenied, 401),
+    (PermissionDenied, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (SignalKnown, 409),
+    (DeliveryUnderway, 409),
+    (InvalidTransition, 409),
+    (AppendOnly, 409),
+    (IdempotencyMismatch, 422),
+    (TooLarge, 413),
+    (InvalidInput, 422),
+    (ConfigurationError, 422),
+    (Unavailable, 503),
+)
+
+
+class Problem(BaseModel):
+    """RFC 9457. type: ``about:blank`` (the title says all there is); detail: what happened; hint: what to do next; field: which input it is about."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["Run 0198c5f0-0000-7000-8000-000000000000 does not exist in this tenant"])
+    hint: str | None = Field(None, examples=["check the id and the tenant"])
+    field: str | None = Field(None, examples=[None])
+
+
+class Refused(Exception):
+    """Refused by the service itself, with a status of its own."""
+
+    def __init__(self, status: int, detail: str, hint: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.hint = hint
+        self.headers = headers
+
+
+def problem(
+    status: int, detail: str, hint: str | None = None, field: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A response that says what is wrong."""
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, hint=hint, field=field)
+    more = {"WWW-Authenticate": 'Bearer realm="persistence"', **(headers or {})} if status == HTTPStatus.UNAUTHORIZED else headers
+    return JSONResponse(body.model_dump(exclude_none=True), status, headers=dict(more or {}), media_type=MEDIA_TYPE)
+
+
+def status_of(error: PersistenceError) -> int:
+    """The HTTP status that an error of the package has."""
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: the problems that an operation may answer with, besides those that all may."""
+    return {
+        status: {"description": HTTPStatus(status).phrase, "model": Problem, "content": {MEDIA_TYPE: {}}}
+        for status in sorted({*statuses, 401, 403, 422, 429, 503})
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Makes the application answer every error with a problem."""
+
+    @app.exception_handler(PersistenceError)
+    async def known(_: Request, error: Exception) -> Response:
+        assert isinstance(error, PersistenceError)
+        status = status_of(error)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("request_failed", error=str(error))
+        return problem(status, error.message, error.hint, error.facts.get("field"))
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        return problem(error.status, error.detail, error.hint, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        return problem(422, f"{field}: {first['msg']}", field=field)
+
+    @app.exception_handler(HTTPException)
+    async def plain(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> Response:
+        _log.exception("request_broke", path=request.url.path, error=str(error))
+        return problem(500, "something went wrong here; the log says what")

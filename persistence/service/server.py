@@ -1,0 +1,67 @@
+"""Serving the application on a port."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from persistence.errors import ConfigurationError
+
+_GRACE = 10
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A port that is ours. url: where to find it."""
+
+    socket: socket.socket
+    url: str
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the caller's own."""
+        yield
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int) -> Iterator[Listening]:
+    """Takes a port; 0: any that is free. Raises ConfigurationError when it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind((host, port))
+            taken.listen(1024)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot serve on {host}:{port}: {error.strerror or error}", hint="choose another --port"
+            ) from error
+        name = f"[{host}]" if family is socket.AF_INET6 else host
+        yield Listening(taken, f"http://{name}:{taken.getsockname()[1]}")
+    finally:
+        taken.close()
+
+
+async def serve(app: FastAPI, listening: Listening, stop: asyncio.Event) -> None:
+    """Serves until ``stop`` is set, then ends streams and lets requests finish."""
+    server = _Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE, server_header=False, lifespan="on", ws="none"
+        )
+    )
+    running = asyncio.create_task(server.serve(sockets=[listening.socket]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        app.state.stopping.set()
+        server.should_exit = True
+        await running
