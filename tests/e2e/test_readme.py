@@ -49,7 +49,7 @@ def test_the_worker_works_as_printed() -> None:
 def test_every_command_exists() -> None:
     table = README.partition("## Commands")[2].partition("## Your own")[0]
     commands = re.findall(r"^\| `persistence ([a-z]+)(?: ([a-z]+))?", table, flags=re.MULTILINE)
-    assert len(commands) == 15
+    assert len(commands) == 22
     for command, sub in commands:
         assert "Usage" in typed(command, *([sub] if sub else []), "--help")
 

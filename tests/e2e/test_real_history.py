@@ -1,22 +1,30 @@
 """BPI Challenge 2012, whole: 13,087 cases, 262,200 log events; lawful, and no change of it goes unseen."""
 
+import warnings
 from collections import Counter
 from pathlib import Path
 
 import asyncpg
 import psycopg
+import pytest
 
 from persistence import Plane
+from persistence.exporting.xes import write_xes
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Runner
 from persistence.gates.replay import verify
 from persistence.importing.importer import Importer
 from persistence.models import Tenant
+from persistence.queries.stories import stories
 from persistence.settings import Settings
+from tests.helpers import ACTOR
+from tests.real import cases
+
+pm4py = pytest.importorskip("pm4py")
 
 
 async def test_the_loan_applications_go_in_whole_and_once(
-    plane: Plane, tenant: Tenant, shared_data: Path, admin: psycopg.Connection, audit_dsn: str, dsn: str
+    plane: Plane, tenant: Tenant, shared_data: Path, admin: psycopg.Connection, audit_dsn: str, dsn: str, tmp_path: Path
 ) -> None:
     log = shared_data / "bpic2012.xes.gz"
     first = await Importer(plane, tenant.tenant_id).read(log)
@@ -46,6 +54,7 @@ async def test_the_loan_applications_go_in_whole_and_once(
     assert report.differences == []
     assert report.rows["runs"] == 13_087
 
+    await comes_out_again(plane, tenant, log, tmp_path / "out.xes.gz")
     assert await red(audit_dsn, dsn) == {}
     admin.execute("SET session_replication_role = replica")
     forged = "UPDATE {} WHERE id = (SELECT min(id::text)::uuid FROM {} WHERE {})"
@@ -56,6 +65,27 @@ async def test_the_loan_applications_go_in_whole_and_once(
     found = await red(audit_dsn, dsn)
     assert {"state_is_the_fold", "event_digests"} <= set(found)
     assert (found["state_is_the_fold"], found["event_digests"]) == (1, 1)
+
+
+async def comes_out_again(plane: Plane, tenant: Tenant, source: Path, target: Path) -> None:
+    """All cases, activities, transitions, resources, order and times; and pm4py reads them from the exported file."""
+    report = await write_xes(target, stories(plane, tenant.tenant_id, actor=ACTOR))
+    assert (report.cases, report.events) == (13_087, 262_200)
+    wanted = cases(source)
+    assert cases(target) == wanted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log = pm4py.read_xes(str(target))
+    columns = ["case:concept:name", "concept:name", "lifecycle:transition", "org:resource", "time:timestamp"]
+    read = Counter(
+        (case, name, transition, resource, time)
+        for case, name, transition, resource, time in log[columns].fillna("").values.tolist()
+    )
+    assert read == Counter(
+        (case, name, transition, resource or "", time)
+        for case, events in wanted.items()
+        for name, transition, resource, time in events
+    )
 
 
 async def red(audit_dsn: str, dsn: str) -> dict[str, int]:

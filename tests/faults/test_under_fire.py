@@ -25,6 +25,7 @@ from persistence.errors import PersistenceError
 from persistence.models import Tenant
 from persistence.outbox import Backoff, Delivery, Worker
 from persistence.outbox.queue import OutboxQueue
+from tests.debian import program
 from tests.faults.fire import WORKER, Receiver, all_settled, check_the_end, request_webhooks, until, worker_environment
 from tests.faults.test_lost_connections import SOCKET, proxied
 from tests.helpers import let_time_pass, request_effect
@@ -448,20 +449,10 @@ async def pgbouncer(dsn: str, tmp_path: Path) -> AsyncIterator[str]:
 
 
 def _pgbouncer(tmp_path: Path) -> tuple[Path, Path]:
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found:
-        return Path(found), tmp_path
+    """The program, and the folder of a library that it needs."""
     folder = tmp_path / "debian"
-    folder.mkdir()
-    packages = ("pgbouncer", "libc-ares2", "libevent-2.1-7")
-    try:
-        subprocess.run(["apt-get", "download", *packages], cwd=folder, capture_output=True, check=True, timeout=60)
-        for package in folder.glob("*.deb"):
-            subprocess.run(["dpkg", "-x", package.name, "."], cwd=folder, capture_output=True, check=True)
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("PgBouncer is neither installed nor to be had")
-    subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-    return folder / "usr/sbin/pgbouncer", next(folder.rglob("libcares.so.2")).parent
+    found = program("pgbouncer", "pgbouncer", folder, "libc-ares2", "libevent-2.1-7")
+    return found, next((path.parent for path in folder.rglob("libcares.so.2")), tmp_path)
 
 
 async def test_behind_pgbouncer_in_transaction_mode(

@@ -11,6 +11,7 @@ import pytest
 
 from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
+from persistence.models import Role
 from persistence.outbox import Delivery, Worker
 from persistence.sample import add_sample_handlers, play
 from tests.conftest import TestServer
@@ -33,6 +34,7 @@ async def write_history(plane: Plane) -> None:
     await request_effect(plane, tenant.tenant_id)
     await write_ordered_effects(plane, tenant.tenant_id)
     await plane.limits.set("TEST", tenant_id=tenant.tenant_id, weight=2, max_concurrency=5, max_rate=8.5, actor="system:test")
+    await plane.tokens.issue(tenant.tenant_id, "ci", role=Role.READER, acts_as="agent:ci", actor="system:test")
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         parent = tx.runs.start(run_type="saved")
         tx.checkpoints.save(parent, {"n": 1})
@@ -41,6 +43,7 @@ async def write_history(plane: Plane) -> None:
         await connection.execute("SELECT persistence.refresh_projections()")
     administrator = await asyncpg.connect(plane.server.for_administration)
     await administrator.execute(_VERIFIED)
+    await administrator.execute("SELECT persistence.record_gates('{\"checks\": [], \"seconds\": 0}', 'system:test')")
     await administrator.close()
 
 

@@ -125,4 +125,4 @@ async def test_one_changed_character_is_found(unheld: asyncpg.Connection, table:
         assert await is_found(unheld) is not None
     else:
         values = {row[0] for row in await unheld.fetch(f"SELECT {column}::text FROM {table} WHERE {column} IS NOT NULL")}
-        assert values <= {"{}", "EFFECT", "service", "worker", "operator", "unique", "foreign key", "index"}
+        assert values <= {"{}", "EFFECT", "service", "worker", "operator", "unique", "foreign key", "index", "reader"}

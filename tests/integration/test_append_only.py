@@ -94,4 +94,16 @@ async def test_functions_are_not_open_to_everybody(admin: psycopg.Connection) ->
 
 def test_the_event_repository_appends_and_reads_and_nothing_else() -> None:
     offered = {name for name in dir(EventRepository) if not name.startswith("_") and callable(getattr(EventRepository, name))}
-    assert offered - {"model"} == {"append", "count", "find", "get", "get_many", "list", "of_aggregate", "read"}
+    assert offered - {"model"} == {
+        "all",
+        "append",
+        "count",
+        "find",
+        "get",
+        "get_many",
+        "list",
+        "newest",
+        "of_aggregate",
+        "read",
+        "read_each",
+    }

@@ -138,6 +138,10 @@ PLANTS = {
         "UPDATE persistence.outbox_limits SET weight = 3",
         "SELECT format('outbox_limits %s of tenant %s', effect_type, tenant_id) FROM persistence.outbox_limits",
     ),
+    "tokens_recorded": row(
+        "UPDATE persistence.api_tokens SET role = 'admin'",
+        "SELECT format('api_tokens %s of tenant %s', id, tenant_id) FROM persistence.api_tokens",
+    ),
     "keys_in_turn": row(
         "UPDATE persistence.outbox_queue SET held_by = 'KEY', updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
         "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.outbox_queue WHERE ordering_key = 'strict'",
