@@ -63,8 +63,9 @@ def main() -> None:
             f"append of one event, {WRITERS} writers as fast as they can: {len(taken) / 15:,.0f} a second; "
             f"p50 {percentile(taken, 0.5) * 1000:.1f}, p95 {percentile(taken, 0.95) * 1000:.1f}, p99 {percentile(taken, 0.99) * 1000:.1f} ms"
         )
-        for name, values in alone("query_latencies", dsn=big, rounds=200)[1].items():
-            say(f"{name}: p50 {percentile(values, 0.5) * 1000:.1f}, p95 {percentile(values, 0.95) * 1000:.1f} ms")
+        for what, part, rounds in (("", "query_latencies", 200), ("page of the console, ", "page_latencies", 50)):
+            for name, values in alone(part, dsn=big, rounds=rounds)[1].items():
+                say(f"{what}{name}: p50 {percentile(values, 0.5) * 1000:.1f}, p95 {percentile(values, 0.95) * 1000:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import httpx2
 import structlog
 
 from benchmarks.processes import Gate
@@ -17,11 +18,23 @@ from benchmarks.systems.pacing import paced
 from persistence import Plane
 from persistence.database.migrator import Migrator
 from persistence.database.server import create_logins
-from persistence.models import NewSignal, Run
+from persistence.models import NewSignal, Position, Role, Run
 from persistence.outbox import Delivery, Worker
 from persistence.outbox.queue import OutboxQueue, Settlement
+from persistence.queries.causation import causation_of
+from persistence.queries.comparison import compare_runs
 from persistence.queries.dead_letters import DeadLetterFilter, dead_letter_groups
+from persistence.queries.effect_diagnosis import diagnose_effect
+from persistence.queries.moment import moment_of
+from persistence.queries.outbox_state import leases, outbox_depth
+from persistence.queries.overview import overview
+from persistence.queries.run_diagnosis import diagnose_run
+from persistence.queries.runs import RunFilter, list_runs
+from persistence.queries.search import search_runs
 from persistence.queries.trace import trace_run
+from persistence.service import create_app
+from persistence.service.access import COOKIE
+from persistence.service.server import listen, serve
 from persistence.transaction import Transaction
 
 ACTOR = "agent:bench"
@@ -254,6 +267,50 @@ async def append_latencies(dsn: str, callers: int, seconds: float, gate: Gate) -
     return [round(seconds, 5) for seconds in taken]
 
 
+async def _diagnose_its_effect(tx: Transaction, run_id: UUID) -> object:
+    [effect] = await tx.effects.all(run_id=run_id)
+    return await diagnose_effect(tx, effect.id)
+
+
+async def _causes(tx: Transaction, run_id: UUID) -> object:
+    return await causation_of(tx, (await tx.runs.get(run_id)).correlation_id)
+
+
+async def page_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[float]]:
+    """Seconds until the last byte of each page of the console, by a browser's connection on the same machine."""
+    taken: dict[str, list[float]] = {}
+    stop = asyncio.Event()
+    async with Plane(dsn=as_service(dsn), pool_min=2) as plane:
+        tenant_id = await tenant_of(plane)
+        text, _ = await plane.tokens.issue(tenant_id, "bench", role=Role.READER, acts_as=ACTOR, actor=ACTOR)
+        async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+            [run] = (await tx.runs.list(limit=1, newest_first=True)).items
+            [effect] = await tx.effects.all(run_id=run.id)
+        pages = {
+            "overview": "/",
+            "runs": "/runs",
+            "runs that failed": "/runs?status=FAILED",
+            "a run": f"/runs/{run.id}",
+            "an effect": f"/effects/{effect.id}",
+            "dead letters": "/dead-letters",
+            "outbox": "/outbox",
+            "gates": "/gates",
+        }
+        with listen("127.0.0.1", 0) as listening:
+            serving = asyncio.create_task(serve(create_app(plane, requests_per_second=100_000), listening, stop))
+            async with httpx2.AsyncClient(base_url=listening.url, cookies={COOKIE: text}, timeout=60) as client:
+                gate.wait()
+                for _ in range(rounds):
+                    for name, path in pages.items():
+                        begun = time.monotonic()
+                        answer = await client.get(f"/console{path}")
+                        taken.setdefault(name, []).append(time.monotonic() - begun)
+                        answer.raise_for_status()
+            stop.set()
+            await serving
+    return taken
+
+
 async def query_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[float]]:
     """Seconds that common questions took, each asked of runs drawn at random."""
     taken: dict[str, list[float]] = {}
@@ -271,6 +328,18 @@ async def query_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[f
             "newest 100 runs": lambda tx, _: tx.runs.list(limit=100, newest_first=True),
             "page of 100 runs": lambda tx, run_id: tx.runs.list(limit=100, after=run_id),
             "groups of dead letters": lambda tx, _: dead_letter_groups(tx, DeadLetterFilter()),
+            "runs that failed": lambda tx, _: list_runs(tx, RunFilter(status="FAILED")),
+            "runs that go on, of a type": lambda tx, _: list_runs(tx, RunFilter(status="RUNNING", run_type="type-3")),
+            "search by the id of a run": lambda tx, run_id: search_runs(tx, str(run_id)),
+            "diagnosis of a run": diagnose_run,
+            "diagnosis of an effect": _diagnose_its_effect,
+            "causes of a run": _causes,
+            "a run at a moment": lambda tx, run_id: moment_of(tx, run_id, 5),
+            "comparison of two runs": lambda tx, run_id: compare_runs(tx, run_id, newest[0]),
+            "overview": lambda tx, _: overview(tx),
+            "depth of the outbox": lambda tx, _: outbox_depth(tx),
+            "leases": lambda tx, _: leases(tx),
+            "the next 500 events": lambda tx, _: tx.events.read(Position(), 500),
         }
         gate.wait()
         for _ in range(rounds):

@@ -1,6 +1,6 @@
 """What repositories return: frozen models, one file a table."""
 
-from persistence.models.base import AggregateModel, Model, Page, first_id_at, new_id
+from persistence.models.base import AggregateModel, Model, Page, first_id_at, made_at, new_id
 from persistence.models.checkpoint import Checkpoint
 from persistence.models.effect import Effect
 from persistence.models.event import AppendResult, Event, NewEvent, Position
@@ -35,5 +35,6 @@ __all__ = [
     "Tenant",
     "ToolCall",
     "first_id_at",
+    "made_at",
     "new_id",
 ]

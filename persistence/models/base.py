@@ -26,6 +26,11 @@ def first_id_at(moment: datetime) -> UUID:
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
 
 
+def made_at(item_id: UUID) -> float:
+    """When a UUIDv7 was made, in seconds since 1970."""
+    return (item_id.int >> 80) / 1000
+
+
 class Model(BaseModel):
     """Immutable, compared by value."""
 

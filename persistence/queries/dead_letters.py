@@ -10,22 +10,26 @@ from persistence.transaction import Transaction
 
 PAGE = 1000
 
-# Dead letters by type, error and destination; the most numerous first.
+# Dead letters by type, error and destination, the most numerous first: of all, or of those that died last.
 _GROUPS = """
 SELECT
-  q.effect_type, o.error_details ->> 'type' AS error_type, q.destination, count(*) AS entries,
-  min(q.updated_at) AS first_at, max(q.updated_at) AS last_at
-FROM persistence.outbox_queue AS q
-JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
-WHERE q.tenant_id = $1
-  AND q.held_by = 'DEAD_LETTER'
-  AND ($2::text IS NULL OR q.effect_type = $2)
-  AND ($3::text IS NULL OR o.error_details ->> 'type' = $3)
-  AND ($4::text IS NULL OR q.destination = $4)
-  AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
-  AND q.updated_at < coalesce($6::timestamptz, 'infinity')
-GROUP BY q.effect_type, o.error_details ->> 'type', q.destination
-ORDER BY count(*) DESC, q.effect_type
+  d.effect_type, d.error_type, d.destination, count(*) AS entries, min(d.updated_at) AS first_at, max(d.updated_at) AS last_at
+FROM (
+  SELECT q.effect_type, o.error_details ->> 'type' AS error_type, q.destination, q.updated_at
+  FROM persistence.outbox_queue AS q
+  JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
+  WHERE q.tenant_id = $1
+    AND q.held_by = 'DEAD_LETTER'
+    AND ($2::text IS NULL OR q.effect_type = $2)
+    AND ($3::text IS NULL OR o.error_details ->> 'type' = $3)
+    AND ($4::text IS NULL OR q.destination = $4)
+    AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
+    AND q.updated_at < coalesce($6::timestamptz, 'infinity')
+  ORDER BY q.updated_at DESC
+  LIMIT $7
+) AS d
+GROUP BY d.effect_type, d.error_type, d.destination
+ORDER BY count(*) DESC, d.effect_type
 """
 
 # A page of their ids, the oldest first.
@@ -77,9 +81,9 @@ class DeadLetterPage(Model):
     next: str | None
 
 
-async def dead_letter_groups(tx: Transaction, wanted: DeadLetterFilter) -> list[DeadLetterGroup]:
-    """The tenant's dead letters in groups, the largest first."""
-    rows = await tx.fetch(_GROUPS, tx.context.tenant_id, *_values(wanted))
+async def dead_letter_groups(tx: Transaction, wanted: DeadLetterFilter, *, most: int | None = None) -> list[DeadLetterGroup]:
+    """The tenant's dead letters in groups, the largest first. most: only of so many that died last; None: of all."""
+    rows = await tx.fetch(_GROUPS, tx.context.tenant_id, *_values(wanted), most)
     return [DeadLetterGroup.made(**row) for row in rows]
 
 

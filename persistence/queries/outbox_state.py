@@ -1,39 +1,80 @@
 """How deep the outbox is and how far behind, and which workers hold what."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from persistence.models import Model
 from persistence.transaction import Transaction
 
-# The tenant's work list by effect type.
+MOST: Final = 10_000
+"""Entries of one type and state are counted up to here: "10,000 or more" is as good as the number."""
+
+# The tenant's work list by effect type: what is due by now, what later, and what waits for something else than time.
 _DEPTH = """
-SELECT
-  q.effect_type,
-  count(*) FILTER (WHERE q.held_by IS NULL AND q.due_at <= now() AND coalesce(q.leased_until, '-infinity') <= now()) AS due,
-  count(*) FILTER (WHERE q.held_by IS NULL AND q.due_at > now() AND coalesce(q.leased_until, '-infinity') <= now()) AS waiting,
-  count(*) FILTER (WHERE q.leased_until > now()) AS leased,
-  count(*) FILTER (WHERE q.held_by IN ('KEY', 'RESTORE')) AS held,
-  count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead,
-  coalesce(
-    extract(epoch FROM now() - min(q.due_at) FILTER (WHERE q.held_by IS NULL AND coalesce(q.leased_until, '-infinity') <= now())), 0
-  )::double precision AS oldest
-FROM persistence.outbox_queue AS q
-WHERE q.tenant_id = $1
-GROUP BY q.effect_type
-ORDER BY q.effect_type
+SELECT s.effect_type, d.due, d.leased, d.lag_seconds, w.waiting, h.held, h.dead
+FROM persistence.outbox_streams AS s
+CROSS JOIN LATERAL (
+  SELECT
+    count(*) FILTER (WHERE coalesce(q.leased_until, '-infinity') <= now()) AS due,
+    count(*) FILTER (WHERE q.leased_until > now()) AS leased,
+    coalesce(
+      extract(epoch FROM now() - min(q.due_at) FILTER (WHERE coalesce(q.leased_until, '-infinity') <= now())), 0
+    )::double precision AS lag_seconds
+  FROM (
+    SELECT q.due_at, q.leased_until
+    FROM persistence.outbox_queue AS q
+    WHERE q.tenant_id = $1
+      AND q.effect_type = s.effect_type
+      AND q.due_at <= now()
+    LIMIT $2
+  ) AS q
+) AS d
+CROSS JOIN LATERAL (
+  SELECT count(*) AS waiting
+  FROM (
+    SELECT
+    FROM persistence.outbox_queue AS q
+    WHERE q.tenant_id = $1
+      AND q.effect_type = s.effect_type
+      AND q.due_at > now()
+      AND q.due_at < 'infinity'
+    LIMIT $2
+  ) AS q
+) AS w
+CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE q.held_by <> 'DEAD_LETTER') AS held, count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead
+  FROM (
+    SELECT q.held_by
+    FROM persistence.outbox_queue AS q
+    WHERE q.tenant_id = $1
+      AND q.effect_type = s.effect_type
+      AND q.due_at = 'infinity'
+    LIMIT $2
+  ) AS q
+) AS h
+WHERE s.tenant_id = $1
+  AND d.due + d.leased + w.waiting + h.held + h.dead > 0
+ORDER BY s.effect_type
 """
 
-# Who holds leases of the tenant's entries.
+# Who holds leases of the tenant's entries: those are among what is due.
 _WORKERS = """
 SELECT
-  q.leased_by AS worker, q.effect_type, count(*) AS entries, min(q.updated_at) AS since, min(q.leased_until) AS first_ends_at,
+  q.leased_by AS worker, s.effect_type, count(*) AS entries, min(q.updated_at) AS since, min(q.leased_until) AS first_ends_at,
   max(q.attempts) AS most_attempts
-FROM persistence.outbox_queue AS q
-WHERE q.tenant_id = $1
+FROM persistence.outbox_streams AS s
+CROSS JOIN LATERAL (
+  SELECT q.leased_by, q.updated_at, q.leased_until, q.attempts
+  FROM persistence.outbox_queue AS q
+  WHERE q.tenant_id = $1
+    AND q.effect_type = s.effect_type
+    AND q.due_at <= now()
+  LIMIT $2
+) AS q
+WHERE s.tenant_id = $1
   AND q.leased_until > now()
-GROUP BY q.leased_by, q.effect_type
-ORDER BY q.leased_by, q.effect_type
+GROUP BY q.leased_by, s.effect_type
+ORDER BY q.leased_by, s.effect_type
 """
 
 # When a worker for each type was last seen.
@@ -57,7 +98,7 @@ LIMIT 100
 class Depth(Model):
     """Entries of one effect type: due and free, due later, leased by a worker, held for their turn or after a restore, dead letters.
 
-    lag_seconds: how long the one that is due longest has waited.
+    lag_seconds: how long the one that is due longest has waited. All counted up to MOST.
     """
 
     effect_type: str
@@ -99,16 +140,12 @@ class Destination(Model):
 
 async def outbox_depth(tx: Transaction) -> list[Depth]:
     """What the tenant has in the outbox, by effect type."""
-    rows = await tx.fetch(_DEPTH, tx.context.tenant_id)
-    return [
-        Depth.made(**{name: value for name, value in row.items() if name != "oldest"}, lag_seconds=max(0.0, row["oldest"]))
-        for row in rows
-    ]
+    return [Depth.made(**row) for row in await tx.fetch(_DEPTH, tx.context.tenant_id, MOST)]
 
 
 async def leases(tx: Transaction) -> list[Lease]:
     """Which workers hold entries of the tenant."""
-    return [Lease.made(**row) for row in await tx.fetch(_WORKERS, tx.context.tenant_id)]
+    return [Lease.made(**row) for row in await tx.fetch(_WORKERS, tx.context.tenant_id, MOST)]
 
 
 async def attendance(tx: Transaction) -> list[Attendance]:

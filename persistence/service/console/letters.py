@@ -17,6 +17,7 @@ from persistence.service.console.session import Visiting, sent_to
 router = APIRouter()
 
 _PAGE = 50
+_GROUPED = 20_000
 _AT_ONCE = 500
 _ACTIONS = frozenset({"requeue", "discard"})
 
@@ -97,7 +98,7 @@ async def _moved(caller: Caller, action: str, ids: list[UUID], reason: str) -> i
 async def _page(request: Request, caller: Caller, query: dict[str, str], cursor: str, *, done: str | None) -> HTMLResponse:
     wanted = _wanted(query)
     async with caller.transaction() as tx:
-        groups = await dead_letter_groups(tx, DeadLetterFilter())
+        groups = await dead_letter_groups(tx, DeadLetterFilter(), most=_GROUPED)
         page = await dead_letters(tx, wanted, limit=_PAGE, after=cursor or None)
     return render(request, "dead_letters.html", groups=groups, page=page, query=query, done=done, cursor=cursor)
 

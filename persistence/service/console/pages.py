@@ -31,6 +31,7 @@ from persistence.service.console.session import Visiting
 
 router = APIRouter()
 
+MOST_DEAD = 2_000
 _TICK = 2.0
 _PAGE = 50
 _STATUSES = CANON.aggregates[Run.kind].statuses
@@ -64,7 +65,7 @@ async def _overview(caller: Caller) -> dict[str, Any]:
         return {
             "now": await overview(tx),
             "depth": await outbox_depth(tx),
-            "dead": (await dead_letter_groups(tx, DeadLetterFilter()))[:5],
+            "dead": (await dead_letter_groups(tx, DeadLetterFilter(), most=MOST_DEAD))[:5],
             "failed": (await list_runs(tx, RunFilter(status="FAILED"), limit=5)).items,
             "gates": await last_gates(tx),
             "most": MOST,
