@@ -58,14 +58,14 @@ def main() -> None:
         say(f"{options.events:,} events written in {took:,.0f} s: {options.events / took:,.0f} a second, by two processes")
         if options.rounds:
             compare(rates(small, options.rounds), rates(big, options.rounds))
+        for what, part, rounds in (("", "query_latencies", 200), ("page of the console, ", "page_latencies", 50)):
+            for name, values in alone(part, dsn=big, rounds=rounds)[1].items():
+                say(f"{what}{name}: p50 {percentile(values, 0.5) * 1000:.1f}, p95 {percentile(values, 0.95) * 1000:.1f} ms")
         _, taken = alone("append_latencies", dsn=big, callers=WRITERS, seconds=15)
         say(
             f"append of one event, {WRITERS} writers as fast as they can: {len(taken) / 15:,.0f} a second; "
             f"p50 {percentile(taken, 0.5) * 1000:.1f}, p95 {percentile(taken, 0.95) * 1000:.1f}, p99 {percentile(taken, 0.99) * 1000:.1f} ms"
         )
-        for what, part, rounds in (("", "query_latencies", 200), ("page of the console, ", "page_latencies", 50)):
-            for name, values in alone(part, dsn=big, rounds=rounds)[1].items():
-                say(f"{what}{name}: p50 {percentile(values, 0.5) * 1000:.1f}, p95 {percentile(values, 0.95) * 1000:.1f} ms")
 
 
 if __name__ == "__main__":
