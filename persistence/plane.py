@@ -22,6 +22,7 @@ from persistence.dead_letters import DeadLetters
 from persistence.errors import ConfigurationError, Conflict, PersistenceError
 from persistence.limits import Limits
 from persistence.settings import Settings
+from persistence.telemetry import watch_pool
 from persistence.tenants import TenantAdministration
 from persistence.tokens import Tokens
 from persistence.transaction import BoundTransaction, Transaction
@@ -52,6 +53,7 @@ class Plane:
             pool = await open_pool(server.dsn, self.settings)
             resources.push_async_callback(_close_pool, pool)
             await check_server(pool, head_revision())
+            watch_pool(pool)
             bell = self._bell = await resources.enter_async_context(Bell(pool))
             self._server, self._pool, self._appender = server, pool, Appender(pool, self.settings, bell)
             self._resources = resources.pop_all()

@@ -6,7 +6,7 @@ they cost nothing. A trace crosses the outbox: a request stores where it stands 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from opentelemetry import trace
@@ -44,12 +44,18 @@ WAIT_SECONDS = Histogram(
     buckets=_WAIT_BUCKETS,
 )
 LISTENING = Gauge("persistence_listener_up", "Whether this process hears notifications; otherwise it polls.")
-POOL = Gauge("persistence_pool_connections", "Connections of this process's pool, by state: idle or busy.", ["state"])
+POOL = Gauge("persistence_pool_connections", "Connections of this process's newest pool, by state: idle or busy.", ["state"])
 
 _TRACER: Final = trace.get_tracer("persistence")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 OUTCOMES: Final = {"EXECUTED": "executed", "FAILED": "failed", "DEAD": "dead", "BLOCKED": "dead"}
 """How the outcomes of ``settle_outbox`` are counted."""
+
+
+def watch_pool(pool: Any) -> None:
+    """Lets POOL tell of this pool from now on. pool: asyncpg's."""
+    POOL.labels("busy").set_function(lambda: pool.get_size() - pool.get_idle_size())
+    POOL.labels("idle").set_function(pool.get_idle_size)
 
 
 def is_tracing() -> bool:

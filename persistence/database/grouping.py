@@ -16,6 +16,7 @@ import asyncpg
 from persistence.database.failures import is_transient
 from persistence.database.wake import CHANNEL, Bell
 from persistence.settings import Settings
+from persistence.telemetry import span
 
 # Appends a batch of events and folds it, all or nothing.
 _APPEND = """
@@ -73,11 +74,12 @@ async def append(connection: Any, settings: Settings, tenant_id: UUID, user_id: 
     """Appends a batch on this connection; a row an event. wake: tells the workers with the commit."""
     # The buffer has held the batch to its limit as text; as jsonb it may take up to twice that.
     arguments = (tenant_id, user_id, text, settings.max_event_bytes, settings.max_batch_events, settings.max_batch_bytes * 2)
-    if wake:
-        woken: Rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
-        return woken
-    rows: Rows = await connection.fetch(_APPEND, *arguments)
-    return rows
+    with span("persistence.append", tenant_id=str(tenant_id), bytes=len(text)):
+        if wake:
+            woken: Rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
+            return woken
+        rows: Rows = await connection.fetch(_APPEND, *arguments)
+        return rows
 
 
 class Appender:

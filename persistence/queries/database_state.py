@@ -32,9 +32,11 @@ GROUP BY q.effect_type
 
 # Tenants with the most in the work list.
 _TENANTS = """
-SELECT t.name AS tenant, q.entries, q.dead
+SELECT t.name AS tenant, q.entries, q.dead, q.oldest_seconds
 FROM (
-  SELECT q.tenant_id, count(*) AS entries, count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead
+  SELECT
+    q.tenant_id, count(*) AS entries, count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead,
+    greatest(0, coalesce(extract(epoch FROM now() - min(q.due_at) FILTER (WHERE q.held_by IS NULL)), 0))::double precision AS oldest_seconds
   FROM persistence.outbox_queue AS q
   GROUP BY q.tenant_id
   ORDER BY entries DESC
@@ -84,11 +86,12 @@ class TypeDepth(Model):
 
 
 class TenantDepth(Model):
-    """Entries of one tenant, dead letters among them."""
+    """Entries of one tenant, dead letters among them, and the age of the one that is due longest."""
 
     tenant: str
     entries: int
     dead: int
+    oldest_seconds: float
 
 
 class Holder(Model):

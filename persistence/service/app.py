@@ -14,6 +14,7 @@ from persistence.service.access import RateLimit
 from persistence.service.bodies import BodyLimit
 from persistence.service.collector import Collector
 from persistence.service.console import console
+from persistence.service.examples import illustrated
 
 _DESCRIPTION = """
 Signals, runs, steps, tool calls, effects and their event log, for one tenant at a time.
@@ -50,6 +51,8 @@ def create_app(plane: Plane, *, max_body: int = 2 * MEBIBYTE, requests_per_secon
     problems.install(app)
     for part in (health, signals, runs, effects, dead_letters, events, state, tokens):
         app.include_router(part.router)
+    plainly = app.openapi
+    app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]
     app.mount("/console", console(app.state))
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     app.add_middleware(BodyLimit, limit=max_body)

@@ -10,7 +10,6 @@ from prometheus_client import Gauge
 from persistence.errors import PersistenceError
 from persistence.plane import Plane
 from persistence.queries.database_state import DatabaseState, database_state
-from persistence.telemetry import POOL
 
 _log = structlog.get_logger(__name__)
 
@@ -20,6 +19,9 @@ _UP = Gauge("persistence_database_up", "Whether the state of the database could 
 _ENTRIES = Gauge("persistence_outbox_entries", "Entries in the outbox's work list.", ["effect_type", "state"])
 _OLDEST = Gauge("persistence_outbox_oldest_seconds", "How long the entry that is due longest has waited.", ["effect_type"])
 _TENANT = Gauge("persistence_outbox_tenant_entries", "Entries of the tenants that have the most.", ["tenant", "state"])
+_TENANT_OLDEST = Gauge(
+    "persistence_outbox_tenant_oldest_seconds", "How long the entry of theirs that is due longest has waited.", ["tenant"]
+)
 _RESTING = Gauge("persistence_destinations_resting", "Destinations that failed too often and rest.")
 _HORIZON = Gauge(
     "persistence_log_horizon_lag_seconds", "How long readers of the log have waited for the oldest open transaction.", ["holder"]
@@ -43,9 +45,6 @@ class Collector:
             now = asyncio.get_running_loop().time()
             if self._read_at is not None and now - self._read_at < _PAUSE:
                 return
-            pool = self._plane.pool
-            POOL.labels("idle").set(pool.get_idle_size())
-            POOL.labels("busy").set(pool.get_size() - pool.get_idle_size())
             try:
                 _set(await database_state(self._plane.server.audit_dsn, self._plane.settings))
                 _UP.set(1)
@@ -56,7 +55,7 @@ class Collector:
 
 
 def _set(state: DatabaseState) -> None:
-    for gauge in (_ENTRIES, _OLDEST, _TENANT, _HORIZON, _GATES, _GATE):
+    for gauge in (_ENTRIES, _OLDEST, _TENANT, _TENANT_OLDEST, _HORIZON, _GATES, _GATE):
         gauge.clear()
     for item in state.types:
         for name in ("due", "waiting", "leased", "held", "dead"):
@@ -65,6 +64,7 @@ def _set(state: DatabaseState) -> None:
     for tenant in state.tenants:
         _TENANT.labels(tenant.tenant, "dead").set(tenant.dead)
         _TENANT.labels(tenant.tenant, "open").set(tenant.entries - tenant.dead)
+        _TENANT_OLDEST.labels(tenant.tenant).set(tenant.oldest_seconds)
     _RESTING.set(state.resting_destinations)
     holder = state.holder
     name = f"{holder.application or holder.login or '?'} (pid {holder.pid}, {holder.state})" if holder else "nobody"

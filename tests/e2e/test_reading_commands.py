@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,27 @@ def test_the_service_is_served_with_a_token(place: SimpleNamespace) -> None:
     assert "revoked" in place.of("token", "revoke", ours["id"])
     assert "no token" in place.of("token", "revoke", ours["id"], expect=1)
     process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_a_worker_offers_metrics(place: SimpleNamespace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [*COMMAND, "worker", "--metrics-port", str(port), "--data-dir", place.folder],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stderr is not None
+    assert any("worker_started" in line for line in iter(process.stderr.readline, ""))
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        told = answer.read().decode()
+    assert "persistence_listener_up" in told
+    assert 'persistence_pool_connections{state="idle"}' in told
+    assert "cannot serve on" in place.of("worker", "--metrics-port", str(port), expect=2)
+    process.send_signal(signal.SIGTERM)
+    process.stderr.read()
     assert process.wait(30) == 0
 
 

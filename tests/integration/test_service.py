@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import fastjsonschema
 import httpx2
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from persistence import Plane
 from persistence.models import Effect, Role, Tenant
 from persistence.outbox import Delivery, PermanentFailure
+from persistence.service.examples import EXAMPLES
 from tests.helpers import ACTOR, get_effect, request_effect, start_run, worker_with
 from tests.serving import Service, serving
 
@@ -330,3 +332,21 @@ async def test_whoever_lost_the_membership_is_out(service: Service, tenant: Tena
         assert (await client.get("/v1/runs")).status_code == 200
         await plane.tenants.remove_user(tenant.tenant_id, plane.settings.user_id, actor="user:boss")
         assert (await client.get("/v1/runs")).status_code == 401
+
+
+async def test_each_answer_has_an_example_that_fits_it(service: Service) -> None:
+    async with httpx2.AsyncClient(base_url=service.url) as client:
+        document = (await client.get("/v1/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, answer in operation["responses"].items():
+                shape = (answer.get("content") or {}).get("application/json", {}).get("schema", {})
+                shape = next((part for part in shape.get("anyOf", [shape]) if "$ref" in part or "items" in part), shape)
+                name = str((shape.get("items") or shape).get("$ref", "")).rpartition("/")[2]
+                if name not in {"", "Health", "Problem"} and status.startswith("2"):
+                    assert schemas[name].get("examples"), f"{method} {path}: {name}"
+    for name, example in EXAMPLES.items():
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        fastjsonschema.validate(schema, example)
+        assert set(example) == set(schemas[name]["properties"]), name

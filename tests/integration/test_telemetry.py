@@ -86,7 +86,8 @@ async def test_the_service_offers_metrics_to_who_has_the_token(
     assert 'persistence_outbox_tenant_entries{state="open",tenant="acme"} 1.0' in text
     assert 'persistence_gates{severity="error",verdict="passed"}' in text
     assert "persistence_database_up 1.0" in text
-    assert 'persistence_pool_connections{state="busy"}' in text
+    assert 'persistence_pool_connections{state="busy"} 1.0' in text
+    assert 'persistence_outbox_tenant_oldest_seconds{tenant="acme"}' in text
     assert "persistence_log_horizon_lag_seconds{holder=" in text
     assert 'holder="nobody"' not in text
     assert seen is not None
@@ -131,7 +132,13 @@ async def test_one_trace_crosses_the_outbox(plane: Plane, tenant: Tenant, spans:
 
     await worker_with(deliver, "TRACED").drain(plane)
     named = {span.name: span for span in spans.get_finished_spans()}
-    assert {"persistence.transaction", "persistence.claim", "persistence.settle", "persistence.deliver TRACED"} <= set(named)
+    assert {
+        "persistence.transaction",
+        "persistence.append",
+        "persistence.claim",
+        "persistence.settle",
+        "persistence.deliver TRACED",
+    } <= set(named)
     assert inside == [ours, ours]
     delivered = named["persistence.deliver TRACED"]
     assert delivered.context is not None
