@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from persistence.canon import CANON, NEW
+from persistence.canon import CANON
 from persistence.exporting.activities import resource_of
 from persistence.exporting.ocel_json import JsonFile
 from persistence.exporting.ocel_parts import ACTOR, OcelFile, OcelObject
@@ -86,7 +86,7 @@ def _objects(story: Story, seen: Collection[str]) -> Iterator[OcelObject]:
                 item.related += [(str(story.signal.id), "signal")] if story.signal else []
                 item.related += [(str(story.run.parent_run_id), "parent")] if str(story.run.parent_run_id) in seen else []
         item.name = item.name or str(event.event_data.get(_NAMES.get(event.aggregate_type, "label"), ""))
-        status = CANON.next_status(event.event_type, standing.get(event.aggregate_id, NEW))
+        status = CANON.transitions[event.aggregate_type][event.event_type].target
         if standing.get(event.aggregate_id) != status:
             item.statuses.append((event.occurred_at, status))
         standing[event.aggregate_id] = status

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from persistence.canon import CANON, NEW
+from persistence.canon import CANON
 from persistence.errors import InvalidInput
 from persistence.models import Event, Model
 from persistence.transaction import Transaction
@@ -62,7 +62,7 @@ def _moved(before: Part | None, event: Event, *, is_moved: bool) -> Part:
         kind=event.aggregate_type,
         id=event.aggregate_id,
         name=next((str(data[name]) for name in _NAMES if name in data), ""),
-        status=CANON.next_status(event.event_type, before.status if before else NEW),
+        status=CANON.transitions[kind.aggregate][event.event_type].target,
         version=event.aggregate_version,
         data=data,
         is_moved=is_moved,

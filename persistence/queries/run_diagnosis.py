@@ -46,10 +46,11 @@ async def diagnose_run(tx: Transaction, run_id: UUID) -> RunDiagnosis:
             says = next((event for event in reversed(life) if event.event_type == "STEP_FAILED"), None)
             bad = [call for call in calls if call.step_id == step.id and call.status == "FAILED"]
             failed.append(FailedStep(step=step, event=says, tool_calls=bad, retries=step.retry_count))
-    effects = [effect for effect in await tx.effects.all(run_id=run_id) if effect.status in {"PENDING", "DEAD_LETTER"}]
+    requested = await tx.effects.all(run_id=run_id)
+    effects = [effect for effect in requested if effect.status in {"PENDING", "DEAD_LETTER"}]
     waits_for = [step for step in steps if step.status in _OPEN]
     causation = await causation_of(tx, run.correlation_id)
-    own = {run.id} | {item.id for item in (*steps, *calls)} | {effect.id for effect in await tx.effects.all(run_id=run_id)}
+    own = {run.id} | {item.id for item in (*steps, *calls, *requested)}
     breaks = [found for found in causation.breaks if found.aggregate_id in own]
     conclusion, advice = _conclude(run, failed, waits_for, effects, breaks)
     return RunDiagnosis(

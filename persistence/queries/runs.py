@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Text, bindparam, cast, select
+from sqlalchemy import Select, bindparam, func, select
 
 from persistence.canon import CANON
 from persistence.database.statements import as_text, compiled
@@ -21,7 +21,7 @@ MAX_PAGE = 1000
 _FOUND = """
 SELECT
   r.id, r.run_type, r.status, r.version, r.retry_count, r.correlation_id, r.signal_id, r.actor, r.wait_reason,
-  (r.error_details ->> 'type') || ': ' || (r.error_details ->> 'message') AS error, r.created_at, r.started_at, r.completed_at
+  nullif(concat_ws(': ', r.error_details ->> 'type', r.error_details ->> 'message'), '') AS error, r.created_at, r.started_at, r.completed_at
 FROM persistence.runs AS r
 WHERE r.tenant_id = $1
   AND r.id = ANY ($2)
@@ -118,7 +118,7 @@ def _page(tenant_id: UUID, wanted: RunFilter, limit: int, after: UUID | None) ->
         run.signal_id,
         run.actor,
         run.wait_reason,
-        (cast(run.error_details["type"].astext, Text) + ": " + run.error_details["message"].astext).label("error"),
+        func.nullif(func.concat_ws(": ", run.error_details["type"].astext, run.error_details["message"].astext), "").label("error"),
         run.created_at,
         run.started_at,
         run.completed_at,

@@ -1,7 +1,7 @@
 """When each part of a trace began and ended, line by line."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from persistence.models import Model
@@ -57,7 +57,10 @@ def waterfall(trace: Trace) -> Waterfall:
                 )
             )
         todo.extend((child, depth + 1) for child in reversed(node.children) if child.kind != "outbox")
-    return Waterfall(begun=min(bar.begun for bar in bars), ended=max(bar.ended for bar in bars), bars=bars)
+    now = datetime.now(UTC)  # where the log has lost all of it
+    return Waterfall(
+        begun=min((bar.begun for bar in bars), default=now), ended=max((bar.ended for bar in bars), default=now), bars=bars
+    )
 
 
 def _records(node: Node) -> Sequence[Node]:

@@ -1,6 +1,7 @@
 """The application: its parts put together."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -48,6 +49,7 @@ def create_app(plane: Plane, *, max_body: int = 2 * MEBIBYTE, requests_per_secon
     app.state.rate_limit = RateLimit(requests_per_second)
     app.state.collector = Collector(plane)
     app.state.stopping = asyncio.Event()
+    app.state.streams = Counter()
     problems.install(app)
     for part in (health, signals, runs, effects, dead_letters, events, state, tokens):
         app.include_router(part.router)

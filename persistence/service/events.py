@@ -1,15 +1,17 @@
 """/v1/events: the log, in pages or as a stream that misses nothing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from persistence.encoding import encode
-from persistence.errors import InvalidInput, NotAuthenticated, PersistenceError
+from persistence.errors import InvalidInput, NotAuthenticated, PersistenceError, TenantDenied
 from persistence.models import Event, Position
 from persistence.queries.subscription import follow
 from persistence.service.access import Caller, Reading
@@ -20,6 +22,8 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
 
 _HEARTBEAT_SECONDS = 15.0
 _CHECK_SECONDS = 30.0
+_STREAMS = 20
+_LATER_MILLISECONDS = 30_000
 
 
 class Entry(BaseModel):
@@ -87,13 +91,27 @@ async def stream(
 
 async def _frames(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
     """Frames until the reader goes, the token ends, or the service stops; a comment now and then says that the connection lives."""
+    streams: Counter[UUID] = request.app.state.streams
+    if streams[caller.bearer.token_id] >= _STREAMS:
+        yield f"retry: {_LATER_MILLISECONDS}\n: {_STREAMS} streams with this token are open already\n\n"
+        return
+    streams[caller.bearer.token_id] += 1
+    try:
+        async for frame in _read(caller, request, position, types):
+            yield frame
+    finally:
+        streams[caller.bearer.token_id] -= 1
+
+
+async def _read(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     spoken = checked = loop.time()
     token = request.headers.get("authorization", "").partition(" ")[2]
     yield f"retry: 1000\nid: {position}\n\n"
     bearer = caller.bearer
+    pages = follow(caller.plane, bearer.tenant_id, position, actor=bearer.acts_as, user_id=bearer.user_id, types=types)
     try:
-        async for page, place in follow(caller.plane, bearer.tenant_id, position, actor=bearer.acts_as, types=types):
+        async for page, place in pages:
             if page:
                 yield "".join(
                     f"id: {behind}\nevent: {event.event_type}\ndata: {encode(event.model_dump(mode='json'))}\n\n"
@@ -108,10 +126,12 @@ async def _frames(caller: Caller, request: Request, position: Position, types: f
             if loop.time() - checked > _CHECK_SECONDS:
                 await caller.plane.tokens.authenticate(token)
                 checked = loop.time()
-    except NotAuthenticated:
+    except (NotAuthenticated, TenantDenied):
         return
     except PersistenceError as error:
         yield f": {error.message}\n\n"  # the reader comes back with the last position
+    finally:
+        await pages.aclose()
 
 
 def _position(text: str | None) -> Position:
