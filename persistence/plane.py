@@ -9,7 +9,6 @@ from uuid import UUID
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from persistence.context import Context
@@ -25,7 +24,7 @@ from persistence.settings import Settings
 from persistence.telemetry import watch_pool
 from persistence.tenants import TenantAdministration
 from persistence.tokens import Tokens
-from persistence.transaction import BoundTransaction, Transaction
+from persistence.transaction import BoundTransaction, Snapshot, Transaction
 
 T = TypeVar("T")
 
@@ -112,6 +111,12 @@ class Plane:
         assert self._appender is not None
         return Transaction(self._context(tenant_id, actor, circumstances), self.settings, pool, self._appender, self.wake)
 
+    def snapshot(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> Snapshot:
+        """A transaction that sees the tenant as it was at its first read. Arguments as for ``transaction``."""
+        pool = self.pool
+        assert self._appender is not None
+        return Snapshot(self._context(tenant_id, actor, circumstances), self.settings, pool, self._appender, self.wake)
+
     def bind(self, connection: Any, tenant_id: UUID, *, actor: str, **circumstances: Any) -> BoundTransaction:
         """The same inside the caller's own transaction, so that a domain row and its effect commit together, or not at all.
 
@@ -188,6 +193,9 @@ async def _driver_connection(connection: Any) -> Any:
 
 
 async def _below_sqlalchemy(connection: Any) -> Any:
+    # Whoever has such a session has imported it; others need not wait for it.
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession  # noqa: PLC0415
+
     if isinstance(connection, AsyncSession):
         connection = await connection.connection()
     if not isinstance(connection, AsyncConnection):

@@ -43,7 +43,9 @@ WAIT_SECONDS = Histogram(
     ["effect_type"],
     buckets=_WAIT_BUCKETS,
 )
-LISTENING = Gauge("persistence_listener_up", "Whether this process hears notifications; otherwise it polls.")
+LISTENING = Gauge(
+    "persistence_listener_up", "Whether a process that is to hear notifications does; otherwise it polls.", ["channel"]
+)
 POOL = Gauge("persistence_pool_connections", "Connections of this process's newest pool, by state: idle or busy.", ["state"])
 
 _TRACER: Final = trace.get_tracer("persistence")

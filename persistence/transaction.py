@@ -53,6 +53,8 @@ class Transaction:
     retried: the ids of the events make sure that nothing is recorded twice.
     """
 
+    _BEGIN = "BEGIN"
+
     def __init__(
         self, context: Context, settings: Settings, pool: asyncpg.Pool, appender: Appender, after_commit: Callable[[], None]
     ) -> None:
@@ -207,7 +209,7 @@ class Transaction:
         self._connection = await self._pool.acquire()
         self._delivered = 0
         self._rows.clear()
-        await self._connection.execute("BEGIN")
+        await self._connection.execute(self._BEGIN)
         if self.settings.transaction_pooler:
             await self._connection.execute(_LIMITS, *time_limits(self.settings).values())
         await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
@@ -228,6 +230,12 @@ class Transaction:
     async def _give_back(self) -> None:
         connection, self._connection = self._connection, None
         await self._pool.release(connection)
+
+
+class Snapshot(Transaction):
+    """The same, with all reads of one moment: for answers made of several statements."""
+
+    _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
 
 class BoundTransaction(Transaction):

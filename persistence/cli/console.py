@@ -14,6 +14,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
 from persistence.encoding import encode
@@ -98,13 +99,15 @@ def plain(value: Any) -> Any:
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console.print(table)
 
 
 async def find_tenant(plane: Plane, wanted: str | None) -> Tenant:
     """The tenant that a command is meant for. Raises NotFound, or ConfigurationError when it must be named."""
     tenants = await plane.tenants.list()
+    while wanted is not None and tenants and not any(wanted in (tenant.name, str(tenant.tenant_id)) for tenant in tenants):
+        tenants = await plane.tenants.list(after=tenants[-1].tenant_id)
     if wanted is None:
         if len(tenants) == 1:
             return tenants[0]

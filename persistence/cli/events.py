@@ -55,7 +55,7 @@ def tail(
             found = await find_tenant(plane, tenant)
             async with plane.transaction(found.tenant_id, actor=READER) as tx:
                 if begin is None:
-                    page, position = await tx.events.newest(lines)
+                    page, position = await tx.events.newest(lines, wanted)
                 else:
                     page, position = ([], begin) if following else (await tx.events.read_each(begin), begin)
             _print([item for item in page if not wanted or item[0].event_type in wanted], output)

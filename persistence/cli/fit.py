@@ -91,6 +91,8 @@ def fit_run(
         since=_moment(since) if since else None,
         sample=sample,
     )
+    if keep and (names or dsn):
+        raise ConfigurationError("--record is for all checks of the database that is worked with", hint="leave out names and --dsn")
     checks = select([*shipped_suites(), *load(checks_from or ())], names or ())
     try:
         outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE, keep=keep))

@@ -24,7 +24,7 @@ def ask(question: Callable[[Transaction], Awaitable[T]], tenant: str | None, dat
     async def go() -> T:
         async with Plane(settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
-            async with plane.transaction(found.tenant_id, actor=READER) as tx:
+            async with plane.snapshot(found.tenant_id, actor=READER) as tx:
                 return await question(tx)
 
     return run(go())

@@ -11,6 +11,7 @@ from persistence.cli.worker import stop_on_signals
 from persistence.plane import Plane
 
 PORT = 8640
+_POOL = 30
 
 Host = Annotated[str, typer.Option(help="The address to listen on. Put a proxy with TLS before it where that is not this host.")]
 _MEBIBYTE = 1024 * 1024
@@ -34,7 +35,10 @@ def serve_command(
     async def go() -> None:
         stop = stop_on_signals()
         with listen(host, port) as listening:
-            async with Plane(settings_for(data_dir, pool_max=30)) as plane:
+            settings = settings_for(data_dir)
+            if "pool_max" not in settings.model_fields_set:
+                settings = settings.model_copy(update={"pool_max": max(_POOL, settings.pool_min)})
+            async with Plane(settings) as plane:
                 app = create_app(plane, max_body=max_body * _MEBIBYTE, requests_per_second=requests_per_second)
                 serving = asyncio.create_task(serve(app, listening, stop))
                 console.print(f"console  {listening.url}/console/", highlight=False, soft_wrap=True)

@@ -6,11 +6,11 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
+import structlog
 import typer
 
 from persistence.cli.console import DataDir, console, run, set_up_logging, settings_for
@@ -20,7 +20,7 @@ from persistence.cli.trace import print_trace
 from persistence.cli.worker import load_worker, stop_on_signals
 from persistence.database.migrator import Migrator
 from persistence.database.server import open_server
-from persistence.errors import ConfigurationError, NotAuthenticated
+from persistence.errors import ConfigurationError, NotAuthenticated, PersistenceError
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.gates.record import record
@@ -32,6 +32,8 @@ from persistence.queries.database_state import database_state
 from persistence.queries.trace import trace_run
 from persistence.sample import add_sample_handlers, play
 from persistence.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 TENANT = "demo"
 _SETTLE_SECONDS = 30.0
@@ -160,13 +162,21 @@ async def _console_token(plane: Plane, tenant: Tenant) -> str:
 
 async def _judge(plane: Plane) -> None:
     """Holds the database to the law once a day, and keeps what came of it for the console."""
-    options, settings = Options(jobs=1), plane.settings
     while True:
-        state = await database_state(plane.server.audit_dsn, settings)
-        if state.gates is None or datetime.now(UTC) - state.gates.ran_at > _DAY:
-            if state.gates is not None:
-                options = replace(options, since=state.gates.ran_at - _DAY)
-            begun = time.monotonic()
-            outcomes = await Runner(plane.server.audit_dsn, plane.server.dsn, settings, options).run(shipped_suites())
-            await record(plane.server.dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor="system:gates")
+        try:
+            await _judge_once(plane)
+        except PersistenceError as error:
+            _log.warning("gates_not_run", error=str(error))
         await asyncio.sleep(_DAY.total_seconds() / 24)
+
+
+async def _judge_once(plane: Plane) -> None:
+    """Runs the gates if that was not done within a day; after the first time only on what is newer, where that is expensive."""
+    server, settings = plane.server, plane.settings
+    last = (await database_state(server.audit_dsn, settings)).gates
+    if last is not None and datetime.now(UTC) - last.ran_at < _DAY:
+        return
+    options = Options(jobs=1, since=last.ran_at - _DAY if last else None)
+    begun = time.monotonic()
+    outcomes = await Runner(server.audit_dsn, server.dsn, settings, options).run(shipped_suites())
+    await record(server.dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor="system:gates")

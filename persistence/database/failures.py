@@ -45,6 +45,7 @@ _STANDARD: Final[dict[str, type[PersistenceError]]] = {
     "23514": InvalidInput,  # check_violation
     "22000": InvalidInput,  # data_exception: the driver cannot encode an argument
     "22001": InvalidInput,  # string_data_right_truncation
+    "22003": InvalidInput,  # numeric_value_out_of_range
     "22008": InvalidInput,  # datetime_field_overflow
     "22009": InvalidInput,  # invalid_time_zone_displacement_value
     "22021": InvalidInput,  # character_not_in_repertoire

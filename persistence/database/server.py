@@ -69,7 +69,7 @@ def _prepare(embedded: EmbeddedServer, *, migrate: bool) -> None:
     create_database(embedded.dsn("postgres", "postgres"), DATABASE)
     if migrate:
         migrator = Migrator(embedded.admin_dsn)
-        if not migrator.status().is_current:
+        if not migrator.is_current():
             migrator.up()
         create_logins(embedded.admin_dsn)
 

@@ -72,4 +72,6 @@ class Position(Model):
     def parse(cls, text: str) -> "Position":
         """Reads what str() wrote. Raises ValueError."""
         epoch, transaction_id, sequence_number = (int(part) for part in text.split("-"))
+        if not (0 <= epoch < 2**31 and 0 <= transaction_id < 2**64 and 0 <= sequence_number < 2**63):
+            raise ValueError(f"{text!r} is out of range")
         return cls(epoch=epoch, transaction_id=transaction_id, sequence_number=sequence_number)

@@ -55,7 +55,7 @@ class Listener:
             except (PersistenceError, *DATABASE_ERRORS) as error:
                 _log.warning("listener_lost", error=str(error) or type(error).__name__, fallback="polling")
             self.is_listening = False
-            LISTENING.set(0)
+            LISTENING.labels(CHANNEL).set(0)
             self._wake()  # something may have been missed
             await asyncio.sleep(1.0)
 
@@ -71,7 +71,7 @@ class Listener:
                     await connection.execute(_PROBE, self._probe_channel, "")
                     await self._heard.wait()
                 self.is_listening = True
-                LISTENING.set(1)
+                LISTENING.labels(CHANNEL).set(1)
                 await asyncio.sleep(self._probe_interval)
         finally:
             connection.terminate()

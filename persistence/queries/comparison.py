@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
 from persistence.models import Model, Run, Step
 from persistence.transaction import Transaction
+
+_ALIGNED = 1_000
+"""Steps; beyond this an alignment takes seconds."""
 
 
 class StepPair(Model):
@@ -49,7 +53,14 @@ async def _steps(tx: Transaction, run_id: UUID) -> list[Step]:
 
 
 def _aligned(left: Sequence[Step], right: Sequence[Step]) -> list[StepPair]:
-    """Pairs steps of the same type in the same order; what has no partner stands alone."""
+    """Pairs steps of the same type in the same order; what has no partner stands alone. Very long runs are paired by position."""
+    if max(len(left), len(right)) > _ALIGNED:
+        return [
+            _pair(a, b)
+            if a and b and a.step_type == b.step_type
+            else StepPair(left=a, right=b, differs=["step_type" if a and b else "missing"])
+            for a, b in zip_longest(left, right)
+        ]
     matcher = SequenceMatcher(None, [step.step_type for step in left], [step.step_type for step in right], autojunk=False)
     pairs: list[StepPair] = []
     for _, from_left, to_left, from_right, to_right in matcher.get_opcodes():

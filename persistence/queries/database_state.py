@@ -52,7 +52,6 @@ SELECT
   a.application_name AS application, a.state
 FROM pg_stat_activity AS a
 WHERE a.backend_xid IS NOT NULL
-  AND a.datname = current_database()
 ORDER BY age(a.backend_xid) DESC
 LIMIT 1
 """

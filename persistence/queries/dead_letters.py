@@ -21,8 +21,8 @@ FROM (
   WHERE q.tenant_id = $1
     AND q.held_by = 'DEAD_LETTER'
     AND ($2::text IS NULL OR q.effect_type = $2)
-    AND ($3::text IS NULL OR o.error_details ->> 'type' = $3)
-    AND ($4::text IS NULL OR q.destination = $4)
+    AND ($3::text IS NULL OR coalesce(o.error_details ->> 'type', '') = $3)
+    AND ($4::text IS NULL OR coalesce(q.destination, '') = $4)
     AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
     AND q.updated_at < coalesce($6::timestamptz, 'infinity')
   ORDER BY q.updated_at DESC
@@ -40,8 +40,8 @@ JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
 WHERE q.tenant_id = $1
   AND q.held_by = 'DEAD_LETTER'
   AND ($2::text IS NULL OR q.effect_type = $2)
-  AND ($3::text IS NULL OR o.error_details ->> 'type' = $3)
-  AND ($4::text IS NULL OR q.destination = $4)
+  AND ($3::text IS NULL OR coalesce(o.error_details ->> 'type', '') = $3)
+  AND ($4::text IS NULL OR coalesce(q.destination, '') = $4)
   AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
   AND q.updated_at < coalesce($6::timestamptz, 'infinity')
   AND (q.updated_at, q.id) > (coalesce($7::timestamptz, '-infinity'), coalesce($8::uuid, '00000000-0000-0000-0000-000000000000'))
@@ -53,7 +53,8 @@ LIMIT $9
 class DeadLetterFilter(Model):
     """Which dead letters are meant; None: any.
 
-    error_type: the class of the last error, as ``ConnectError``. since, until: when they became dead letters (until is not in it).
+    error_type: the class of the last error, as ``ConnectError``; destination: where it goes to; of both, empty text: only
+    without one. since, until: when they became dead letters (until is not in it).
     """
 
     effect_type: str | None = None

@@ -11,7 +11,7 @@ MOST: Final = 10_000
 
 # The tenant's work list by effect type: what is due by now, what later, and what waits for something else than time.
 _DEPTH = """
-SELECT s.effect_type, d.due, d.leased, d.lag_seconds, w.waiting, h.held, h.dead
+SELECT s.effect_type, d.due, d.leased, d.lag_seconds, w.waiting, h.held, x.dead
 FROM persistence.outbox_streams AS s
 CROSS JOIN LATERAL (
   SELECT
@@ -42,18 +42,30 @@ CROSS JOIN LATERAL (
   ) AS q
 ) AS w
 CROSS JOIN LATERAL (
-  SELECT count(*) FILTER (WHERE q.held_by <> 'DEAD_LETTER') AS held, count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead
+  SELECT count(*) AS held
   FROM (
-    SELECT q.held_by
+    SELECT
     FROM persistence.outbox_queue AS q
     WHERE q.tenant_id = $1
       AND q.effect_type = s.effect_type
       AND q.due_at = 'infinity'
+      AND q.held_by <> 'DEAD_LETTER'
     LIMIT $2
   ) AS q
 ) AS h
+CROSS JOIN LATERAL (
+  SELECT count(*) AS dead
+  FROM (
+    SELECT
+    FROM persistence.outbox_queue AS q
+    WHERE q.tenant_id = $1
+      AND q.effect_type = s.effect_type
+      AND q.held_by = 'DEAD_LETTER'
+    LIMIT $2
+  ) AS q
+) AS x
 WHERE s.tenant_id = $1
-  AND d.due + d.leased + w.waiting + h.held + h.dead > 0
+  AND d.due + d.leased + w.waiting + h.held + x.dead > 0
 ORDER BY s.effect_type
 """
 
@@ -138,9 +150,9 @@ class Destination(Model):
     rests: bool
 
 
-async def outbox_depth(tx: Transaction) -> list[Depth]:
-    """What the tenant has in the outbox, by effect type."""
-    return [Depth.made(**row) for row in await tx.fetch(_DEPTH, tx.context.tenant_id, MOST)]
+async def outbox_depth(tx: Transaction, *, most: int = MOST) -> list[Depth]:
+    """What the tenant has in the outbox, by effect type; each state counted up to ``most``."""
+    return [Depth.made(**row) for row in await tx.fetch(_DEPTH, tx.context.tenant_id, most)]
 
 
 async def leases(tx: Transaction) -> list[Lease]:

@@ -82,7 +82,11 @@ def _standing(run: Run, failed: Sequence[FailedStep], waits_for: Sequence[Step])
     if run.status == "FAILED":
         if not failed:
             return f"The run failed: {error_text(run.error_details)}. None of its steps did.{tried}"
-        return f"The run failed{_because(failed[-1])}.{tried}"
+        last = failed[-1]
+        if run.error_details in (None, last.step.error_details, *(call.error_details for call in last.tool_calls)):
+            return f"The run failed{_because(last)}.{tried}"
+        step = f"step {last.step.step_index} {last.step.step_type} had failed{_error(last)}"
+        return f"The run failed: {error_text(run.error_details)}. Before that {step}.{tried}"
     if run.status == "COMPLETED":
         forgiven = f", although step {failed[-1].step.step_index} {failed[-1].step.step_type} failed" if failed else ""
         return f"The run was completed{forgiven}.{tried}"

@@ -49,6 +49,10 @@ WHERE o.tenant_id = $1
 """
 
 
+_COLONS = 8
+"""So many colons a channel may have of its own."""
+
+
 class Found(Model):
     """A run, and what the text is of it: run, correlation, signal, step, tool call, effect, event or idempotency key."""
 
@@ -63,10 +67,12 @@ async def search_runs(tx: Transaction, text: str) -> list[Found]:
     try:
         rows = await tx.fetch(_BY_ID, tenant_id, UUID(text))
     except ValueError:
+        rows = ()
+    if not rows:
         channel, colon, source_id = text.partition(":")
         rows = await tx.fetch(_BY_SOURCE, tenant_id, channel, source_id) if colon else ()
         # A channel may have a colon of its own.
-        while not rows and ":" in source_id:
+        while not rows and ":" in source_id and channel.count(":") < _COLONS:
             part, _, source_id = source_id.partition(":")
             channel = f"{channel}:{part}"
             rows = await tx.fetch(_BY_SOURCE, tenant_id, channel, source_id)

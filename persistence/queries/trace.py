@@ -94,6 +94,7 @@ class _Builder:
                 )
             )
         self._runs = runs
+        self._children = _grouped((run.parent_run_id, run) for run in runs if run.parent_run_id)
         self._steps = _grouped((step.run_id, step) for step in steps)
         self._calls = _grouped((call.step_id, call) for call in tool_calls)
         self._effects = _grouped((effect.step_id or effect.run_id, effect) for effect in effects)
@@ -124,7 +125,7 @@ class _Builder:
     def _run(self, run: Run) -> Node:
         children = [self._step(step) for step in self._steps[run.id]]
         children += [self._effect(effect) for effect in self._effects[run.id]]
-        children += [self._run(child) for child in self._runs if child.parent_run_id == run.id]
+        children += [self._run(child) for child in self._children[run.id]]
         return self._node("run", run.id, run.run_type, run.status, children)
 
     def _step(self, step: Step) -> Node:

@@ -1,6 +1,6 @@
 """The log: appended and read, nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from persistence.canon import CANON
@@ -32,12 +32,20 @@ _NEWEST = """
 SELECT
   e.tenant_id, e.id, e.sequence_number, e.transaction_id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version,
   e.event_data::text AS event_data, e.correlation_id, e.causation_id, e.actor, e.source, e.occurred_at, e.created_at, e.updated_at
-FROM persistence.orchestration_events AS e
-WHERE e.tenant_id = $1
-  AND e.transaction_id < $2::text::xid8
+FROM (
+  SELECT e.*
+  FROM persistence.orchestration_events AS e
+  WHERE e.tenant_id = $1
+    AND e.transaction_id < $2::text::xid8
+  ORDER BY e.transaction_id DESC, e.sequence_number DESC
+  LIMIT $4
+) AS e
+WHERE $5::text[] IS NULL OR e.event_type = ANY ($5)
 ORDER BY e.transaction_id DESC, e.sequence_number DESC
 LIMIT $3
 """
+
+_LOOKED_AT = 100_000
 
 _JSON = frozenset({"event_data"})
 
@@ -85,10 +93,15 @@ class EventRepository(RowReader[Event]):
         )
         return [(event, _behind(event, row["position_epoch"])) for event, row in zip(events, rows, strict=True)]
 
-    async def newest(self, limit: int = 20) -> tuple[Sequence[tuple[Event, Position]], Position]:
-        """The last events that ``read_each`` would have come to by now, in its order, and the position to go on from."""
+    async def newest(self, limit: int = 20, types: Collection[str] = ()) -> tuple[Sequence[tuple[Event, Position]], Position]:
+        """The last events that ``read_each`` would have come to by now, in its order, and the position to go on from.
+
+        types: only these event types, among the last 100,000 events; none: all.
+        """
         [end] = await self._work.fetch(_HORIZON)
-        rows = await self._work.fetch(_NEWEST, self._work.context.tenant_id, end["horizon"], limit)
+        rows = await self._work.fetch(
+            _NEWEST, self._work.context.tenant_id, end["horizon"], limit, _LOOKED_AT if types else limit, list(types) or None
+        )
         events = await self._presented([read_row(Event, row.items(), _JSON) for row in reversed(rows)])
         epochs = [end["epoch"] - (event.sequence_number < end["first_sequence_number"]) for event in events]
         here = Position(epoch=end["epoch"], transaction_id=int(end["horizon"]), sequence_number=0)

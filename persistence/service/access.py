@@ -53,6 +53,10 @@ class Caller:
         """What their events carry."""
         return {"actor": self.bearer.acts_as, "user_id": self.bearer.user_id, "source": _SOURCE}
 
+    def reading(self) -> Transaction:
+        """For questions: all that is read is of one moment."""
+        return self.plane.snapshot(self.bearer.tenant_id, **self.circumstances)
+
     def transaction(self) -> Transaction:
         return self.plane.transaction(self.bearer.tenant_id, **self.circumstances)
 

@@ -28,7 +28,7 @@ _HORIZON = Gauge(
 )
 _GATES = Gauge("persistence_gates", "Checks of the last recorded run of the gates.", ["verdict", "severity"])
 _GATE = Gauge("persistence_gate_violations", "Objects that break the law, by check; only checks that are not green.", ["check"])
-_GATES_AGE = Gauge("persistence_gates_age_seconds", "Since the gates were last run.")
+_GATES_AGE = Gauge("persistence_gates_age_seconds", "Since the gates were last run; nothing before the first time.", ["scope"])
 
 
 class Collector:
@@ -67,7 +67,7 @@ def _set(state: DatabaseState) -> None:
         _TENANT_OLDEST.labels(tenant.tenant).set(tenant.oldest_seconds)
     _RESTING.set(state.resting_destinations)
     holder = state.holder
-    name = f"{holder.application or holder.login or '?'} (pid {holder.pid}, {holder.state})" if holder else "nobody"
+    name = (holder.application or holder.login or "?") if holder else "nobody"
     _HORIZON.labels(name).set(holder.seconds if holder else 0.0)
     if state.gates is not None:
         for verdict in ("passed", "violated", "failed", "skipped"):
@@ -76,4 +76,4 @@ def _set(state: DatabaseState) -> None:
                 _GATES.labels(verdict, severity).set(number)
         for check in state.gates.broken:
             _GATE.labels(check.id).set(check.violations)
-        _GATES_AGE.set((datetime.now(UTC) - state.gates.ran_at).total_seconds())
+        _GATES_AGE.labels("database").set((datetime.now(UTC) - state.gates.ran_at).total_seconds())

@@ -36,14 +36,14 @@ async def list_(
 ) -> Page[Effect]:
     """Effects, the newest first."""
     filters = {name: value for name, value in (("run_id", run_id), ("step_id", step_id)) if value is not None}
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await tx.effects.list(limit=limit, after=cursor, newest_first=True, **filters)
 
 
 @router.get("/{effect_id}", response_model=Effect, summary="Read an effect", responses=responses(404))
 async def read(caller: Reading, effect_id: EffectId, response: Response) -> Effect:
     """One effect, with its version as ETag."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         effect = await tx.effects.get(effect_id)
     tag(response, effect)
     return effect
@@ -52,7 +52,7 @@ async def read(caller: Reading, effect_id: EffectId, response: Response) -> Effe
 @router.get("/{effect_id}/diagnosis", response_model=EffectDiagnosis, summary="Diagnose an effect", responses=responses(404))
 async def diagnose(caller: Reading, effect_id: EffectId) -> EffectDiagnosis:
     """Why it has happened, or has not happened yet, in words, with every attempt."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await diagnose_effect(tx, effect_id)
 
 

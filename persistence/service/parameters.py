@@ -1,12 +1,23 @@
 """Parameters that several operations take."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
+from pydantic import AfterValidator
 
 Limit = Annotated[int, Query(ge=1, le=200, description="At most so many.")]
 Cursor = Annotated[UUID | None, Query(description="The ``next`` of the page before.")]
-Since = Annotated[datetime | None, Query(description="Not older than this moment.")]
-Until = Annotated[datetime | None, Query(description="Older than this moment.")]
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Since = Annotated[
+    datetime | None, AfterValidator(_in_utc), Query(description="Not older than this moment; without a time zone in UTC.")
+]
+Until = Annotated[
+    datetime | None, AfterValidator(_in_utc), Query(description="Older than this moment; without a time zone in UTC.")
+]

@@ -11,6 +11,7 @@ from persistence.queries.causation import Causation, causation_of
 from persistence.queries.comparison import Comparison, compare_runs
 from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
 from persistence.queries.runs import RunFilter, RunPage, found_runs, list_runs
+from persistence.queries.size import check_size
 from persistence.queries.trace import Trace, trace_run
 from persistence.queries.waterfall import Waterfall, waterfall
 from persistence.service.access import Operating, Reading
@@ -46,7 +47,7 @@ async def list_(
     ] = None,
 ) -> RunPage:
     """Runs without what went in and came out, the newest first."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         if search:
             return await found_runs(tx, search)
         wanted = RunFilter(status=status, run_type=run_type, since=since, until=until)
@@ -56,37 +57,41 @@ async def list_(
 @router.get("/{run_id}", response_model=Run, summary="Read a run", responses=responses(404))
 async def read(caller: Reading, run_id: RunId, response: Response) -> Run:
     """One run, with its version as ETag."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         run = await tx.runs.get(run_id)
     tag(response, run)
     return run
 
 
-@router.get("/{run_id}/trace", response_model=Trace, summary="Trace a run", responses=responses(404))
+@router.get("/{run_id}/trace", response_model=Trace, summary="Trace a run", responses=responses(404, 413))
 async def trace(caller: Reading, run_id: RunId) -> Trace:
     """Everything from the signal that began it to the last delivery: when, by whom, and because of what."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
+        await check_size(tx, run_id)
         return await trace_run(tx, run_id)
 
 
-@router.get("/{run_id}/waterfall", response_model=Waterfall, summary="Time a run", responses=responses(404))
+@router.get("/{run_id}/waterfall", response_model=Waterfall, summary="Time a run", responses=responses(404, 413))
 async def time(caller: Reading, run_id: RunId) -> Waterfall:
     """When each part of it began and ended."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
+        await check_size(tx, run_id)
         return waterfall(await trace_run(tx, run_id))
 
 
-@router.get("/{run_id}/causation", response_model=Causation, summary="Walk a run's causes", responses=responses(404))
+@router.get("/{run_id}/causation", response_model=Causation, summary="Walk a run's causes", responses=responses(404, 413))
 async def causes(caller: Reading, run_id: RunId) -> Causation:
     """The tree of causes of its correlation, and where that is broken."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
+        await check_size(tx, run_id)
         return await causation_of(tx, (await tx.runs.get(run_id)).correlation_id)
 
 
-@router.get("/{run_id}/diagnosis", response_model=RunDiagnosis, summary="Diagnose a run", responses=responses(404))
+@router.get("/{run_id}/diagnosis", response_model=RunDiagnosis, summary="Diagnose a run", responses=responses(404, 413))
 async def diagnose(caller: Reading, run_id: RunId) -> RunDiagnosis:
     """Why it failed, or what it waits for, in words."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
+        await check_size(tx, run_id)
         return await diagnose_run(tx, run_id)
 
 
@@ -95,7 +100,7 @@ async def compare(
     caller: Reading, run_id: RunId, other: Annotated[UUID, Query(alias="with", description="Id of the other run.")]
 ) -> Comparison:
     """Two runs side by side, and where they part."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await compare_runs(tx, run_id, other)
 
 

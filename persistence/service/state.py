@@ -35,14 +35,14 @@ class OutboxState(BaseModel):
 @router.get("/overview", response_model=Overview, summary="Overview", responses=responses())
 async def read_overview(caller: Reading) -> Overview:
     """What happened in the last minute, how runs stand, and which types are slow or fail."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await overview(tx)
 
 
 @router.get("/outbox", response_model=OutboxState, summary="State of the outbox", responses=responses())
 async def read_outbox(caller: Reading) -> OutboxState:
     """How deep the tenant's outbox is and how far behind, and who works on it."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return OutboxState(
             depth=await outbox_depth(tx),
             leases=await leases(tx),
@@ -54,5 +54,5 @@ async def read_outbox(caller: Reading) -> OutboxState:
 @router.get("/gates", response_model=GatesRun | None, summary="State of the gates", responses=responses())
 async def read_gates(caller: Reading) -> GatesRun | None:
     """What came of the last run of the gates over the whole database; null: they were never run, or nobody recorded it."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await last_gates(tx)

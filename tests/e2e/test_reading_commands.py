@@ -149,7 +149,8 @@ def test_a_worker_offers_metrics(place: SimpleNamespace) -> None:
 
 
 def test_gates_are_kept_when_they_are_asked_to(place: SimpleNamespace) -> None:
-    place.of("fit", "run", "FIT-ORCH-SCHEMA-001", "--record")
+    place.of("fit", "--record")
+    assert "leave out names" in place.of("fit", "run", "FIT-ORCH-SCHEMA-001", "--record", expect=2)
     tail = place.of("events", "tail", "-n", "1000", "--format", "json")
     assert "GATES_RUN" not in tail  # it is the system's, not a tenant's
 

@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.errors import InvalidInput, NotFound
+from persistence.errors import InvalidInput, NotFound, TooLarge
 from persistence.models import Effect, Position, Run, Tenant
 from persistence.outbox import Backoff, Breaker, Delivery, PermanentFailure, Worker
+from persistence.queries import size
 from persistence.queries.causation import causation_of
 from persistence.queries.comparison import compare_runs
 from persistence.queries.dead_letters import DeadLetterFilter, dead_letters
@@ -439,3 +440,61 @@ async def test_a_delivered_effect_is_still_there_to_ask_about(plane: Plane, tena
     await worker_with(succeed).drain(plane)
     assert (await get_effect(plane, tenant.tenant_id, effect.id)).status == "EXECUTED"
     assert (await explained(plane, tenant, effect)).state == "delivered"
+
+
+async def test_a_run_that_is_being_written_is_not_called_broken(plane: Plane, tenant: Tenant) -> None:
+    """An answer of several statements is of one moment, whatever is written between them."""
+    run = await start_run(plane, tenant.tenant_id)
+    async with plane.snapshot(tenant.tenant_id, actor=ACTOR) as tx:
+        await tx.runs.get(run.id)
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as other:
+            other.runs.complete(run)
+        found = await diagnose_run(tx, run.id)
+    assert (found.run.status, found.breaks) == ("RUNNING", [])
+
+
+async def test_a_dead_letter_is_counted_behind_however_many_wait_for_it(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+        tx.effects.request_many(run, "TEST", {f"key-{number}": {} for number in range(20)})
+    admin.execute("UPDATE outbox_queue SET due_at = 'infinity', held_by = 'KEY'")
+    admin.execute("UPDATE outbox_queue SET held_by = 'DEAD_LETTER' WHERE id = (SELECT max(id::text)::uuid FROM outbox_queue)")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [depth] = await outbox_depth(tx, most=5)
+    assert (depth.held, depth.dead) == (5, 1)
+
+
+async def test_what_the_run_failed_with_is_said_also_when_a_step_failed_before(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="loan")
+        tx.steps.fail(tx.steps.start(run, step_type="optional"), {"type": "Flaky", "message": "no matter"})
+        run = tx.runs.fail(run, {"type": "BudgetExceeded", "message": "too dear"})
+    found = await diagnosed(plane, tenant, run)
+    assert found.conclusion == "The run failed: BudgetExceeded: too dear. Before that step 0 optional had failed: Flaky: no matter."
+
+
+async def test_a_story_that_is_too_long_for_one_piece_is_refused(
+    plane: Plane, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await failed_run(plane, tenant)
+    monkeypatch.setattr(size, "MOST_EVENTS", 5)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        with pytest.raises(TooLarge, match="more than 5 events"):
+            await size.check_size(tx, run.id)
+
+
+async def test_a_group_without_error_or_destination_is_chosen_alone(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+        nowhere = tx.effects.request(run, "TEST", spec={}, idempotency_key="a")
+        tx.effects.request(run, "TEST", spec={}, idempotency_key="b", destination="there")
+
+    async def refuse(_: Delivery) -> None:
+        raise PermanentFailure("no")
+
+    await worker_with(refuse).drain(plane)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        page = await dead_letters(tx, DeadLetterFilter(destination=""))
+    assert [entry.id for entry in page.items] == [nowhere.id]

@@ -1,4 +1,4 @@
--- Whose token this is, if it is one that holds: not revoked, not expired, of this secret. digest: SHA-256 of the secret.
+-- Whose token this is, if it is one that holds: not revoked, not expired, of this secret, of a user who still belongs to the tenant. digest: SHA-256 of the secret.
 CREATE FUNCTION persistence.authenticate_token(tenant_id uuid, id uuid, digest bytea)
 RETURNS TABLE (name text, role text, acts_as text, user_id uuid, expires_at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER
@@ -11,4 +11,9 @@ AS $$
     AND t.digest = authenticate_token.digest
     AND t.revoked_at IS NULL
     AND coalesce(t.expires_at, 'infinity') > now()
+    AND EXISTS (
+      SELECT FROM user_tenants AS ut
+      WHERE ut.tenant_id = t.tenant_id
+        AND ut.user_id = t.user_id
+    )
 $$;

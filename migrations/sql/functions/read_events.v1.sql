@@ -16,7 +16,7 @@ BEGIN
   present.epoch := log_epoch();
   SELECT e.* INTO present FROM canon.log_epochs AS e WHERE e.epoch = present.epoch;
 
-  IF after_epoch < present.epoch THEN
+  IF after_epoch < present.epoch AND coalesce(after_sequence, 0) + 1 < present.first_sequence_number THEN
     RETURN QUERY
       SELECT after_epoch, log
       FROM orchestration_events AS log
@@ -26,6 +26,8 @@ BEGIN
       ORDER BY log.sequence_number
       LIMIT most;
     GET DIAGNOSTICS delivered = ROW_COUNT;
+  END IF;
+  IF after_epoch < present.epoch THEN
     after_transaction := '0';
     after_sequence := 0;
   END IF;

@@ -51,7 +51,9 @@ def console(state: State) -> FastAPI:
 
     async def refused(request: Request, error: Exception) -> Response:
         if isinstance(error, NotAuthenticated | TenantDenied):
-            place = f"{request.url.path}?{request.url.query}" if request.url.query and request.method == "GET" else request.url.path
+            if request.url.path == "/console/live":
+                return Response(status_code=401)
+            place = f"{request.url.path}?{request.url.query}" if request.method == "GET" else "/console/"
             target = f"/console/login?next={session.quoted(place)}"
             return session.sent_to(request, target)
         if isinstance(error, RequestValidationError):

@@ -11,7 +11,7 @@ from persistence.models import Role
 from persistence.queries.dead_letters import DeadLetterFilter, dead_letter_groups, dead_letter_ids, dead_letters
 from persistence.service.access import Caller, require
 from persistence.service.console.parameters import Text, moment_in
-from persistence.service.console.rendering import render
+from persistence.service.console.rendering import NONE, render
 from persistence.service.console.session import Visiting, sent_to
 
 router = APIRouter()
@@ -103,11 +103,16 @@ async def _page(request: Request, caller: Caller, query: dict[str, str], cursor:
     return render(request, "dead_letters.html", groups=groups, page=page, query=query, done=done, cursor=cursor)
 
 
+def _text(given: str) -> str | None:
+    """What a field of the filter means: empty is any, NONE is without one."""
+    return "" if given == NONE else given or None
+
+
 def _wanted(query: dict[str, str]) -> DeadLetterFilter:
     return DeadLetterFilter(
         effect_type=query["effect_type"] or None,
-        error_type=query["error_type"] or None,
-        destination=query["destination"] or None,
+        error_type=_text(query["error_type"]),
+        destination=_text(query["destination"]),
         since=moment_in(query["since"], "since"),
         until=moment_in(query["until"], "until"),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,17 +23,19 @@ from persistence.queries.outbox_state import attendance, leases, outbox_depth, t
 from persistence.queries.overview import MOST, RECENT_RUNS, overview
 from persistence.queries.run_diagnosis import diagnose_run
 from persistence.queries.runs import RunFilter, found_runs, list_runs
+from persistence.queries.size import check_size
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import waterfall
-from persistence.service.access import Caller
+from persistence.service.access import COOKIE, Caller
 from persistence.service.console.parameters import Text, id_of, moment_in
-from persistence.service.console.rendering import render
+from persistence.service.console.rendering import render, with_query
 from persistence.service.console.session import Visiting
 
 router = APIRouter()
 
 MOST_DEAD = 2_000
 _TICK = 2.0
+_RECHECK = 15
 _PAGE = 50
 _STATUSES = CANON.aggregates[Run.kind].statuses
 
@@ -49,19 +52,23 @@ async def live(request: Request, caller: Visiting) -> StreamingResponse:
 
     async def frames() -> AsyncIterator[str]:
         stopping: asyncio.Event = request.app.state.stopping
-        while not stopping.is_set():
+        for tick in count(1):
             try:
+                if tick % _RECHECK == 0:
+                    await caller.plane.tokens.authenticate(request.cookies[COOKIE])
                 page = render(request, "overview_parts.html", **await _overview(caller))
             except PersistenceError:
                 return  # the browser comes back
             yield "".join(f"data: {line}\n" for line in bytes(page.body).decode().splitlines()) + "\n"
             await asyncio.sleep(_TICK)
+            if stopping.is_set():
+                return
 
     return StreamingResponse(frames(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 async def _overview(caller: Caller) -> dict[str, Any]:
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return {
             "now": await overview(tx),
             "depth": await outbox_depth(tx),
@@ -88,7 +95,7 @@ async def runs(
     wanted = RunFilter(
         status=status or None, run_type=run_type or None, since=moment_in(since, "since"), until=moment_in(until, "until")
     )
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         if search:
             page = await found_runs(tx, search)
         else:
@@ -100,7 +107,8 @@ async def runs(
 @router.get("/runs/{run_id}")
 async def run(request: Request, caller: Visiting, run_id: UUID) -> HTMLResponse:
     """One run: why it is as it is, when each part happened, and everything that is known of it."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
+        await check_size(tx, run_id)
         diagnosis = await diagnose_run(tx, run_id)
         trace = await trace_run(tx, run_id)
         causation = await causation_of(tx, diagnosis.run.correlation_id)
@@ -126,7 +134,8 @@ async def run(request: Request, caller: Visiting, run_id: UUID) -> HTMLResponse:
 @router.get("/runs/{run_id}/moment")
 async def moment(request: Request, caller: Visiting, run_id: UUID, number: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
     """The run as it stood after one of its events."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
+        await check_size(tx, run_id)
         found = await moment_of(tx, run_id, number)
     return render(request, "moment.html", moment=found)
 
@@ -134,7 +143,7 @@ async def moment(request: Request, caller: Visiting, run_id: UUID, number: Annot
 @router.get("/effects/{effect_id}")
 async def effect(request: Request, caller: Visiting, effect_id: UUID) -> HTMLResponse:
     """One effect: why it has or has not happened, every attempt, its payload."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         found = await diagnose_effect(tx, effect_id)
     return render(request, "effect.html", found=found, effect=found.effect)
 
@@ -144,7 +153,7 @@ async def compare(request: Request, caller: Visiting, left: Text = "", right: Te
     """Two runs side by side."""
     found = None
     if left and right:
-        async with caller.transaction() as tx:
+        async with caller.reading() as tx:
             found = await compare_runs(tx, id_of(left, "left"), id_of(right, "right"))
     return render(request, "compare.html", found=found, left=left, right=right)
 
@@ -152,7 +161,7 @@ async def compare(request: Request, caller: Visiting, left: Text = "", right: Te
 @router.get("/outbox")
 async def outbox(request: Request, caller: Visiting) -> HTMLResponse:
     """Depth and lag, workers and their leases, destinations that fail."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         values: dict[str, Any] = {
             "depth": await outbox_depth(tx),
             "leases": await leases(tx),
@@ -165,7 +174,7 @@ async def outbox(request: Request, caller: Visiting) -> HTMLResponse:
 @router.get("/gates")
 async def gates(request: Request, caller: Visiting) -> HTMLResponse:
     """Every check with its last result."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         last = await last_gates(tx)
     results = {check.id: check for check in last.checks} if last else {}
     return render(request, "gates.html", last=last, results=results, checks=shipped_suites())
@@ -174,8 +183,8 @@ async def gates(request: Request, caller: Visiting) -> HTMLResponse:
 @router.get("/find")
 async def find(request: Request, caller: Visiting, text: Text = "") -> Response:
     """From anything that names a run to that run; to the list where there are several, or none."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         page = await found_runs(tx, text) if text.strip() else None
     if page is not None and len(page.items) == 1:
         return RedirectResponse(f"/console/runs/{page.items[0].id}", 303)
-    return RedirectResponse(request.url_for("runs").include_query_params(search=text.strip()), 303)
+    return RedirectResponse(with_query("/console/runs", {"search": text.strip()}), 303)

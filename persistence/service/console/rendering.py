@@ -18,6 +18,9 @@ _GOOD = frozenset({"COMPLETED", "EXECUTED", "PROCESSED", "PUBLISHED", "SAVED", "
 _BAD = frozenset({"DEAD_LETTER", "FAILED", "REJECTED", "violated", "failed", "dead", "broken"})
 _IDLE = frozenset({"CANCELLED", "DISCARDED", "SKIPPED", "skipped", "cancelled", "discarded"})
 
+NONE = "(none)"
+"""In the address of a page: without any."""
+
 
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page. What every page knows: the path, and who looks at it."""
@@ -70,4 +73,4 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters |= {"tone": tone, "moment": moment, "duration": duration, "pretty": pretty}
-_environment.globals |= {"with_query": with_query}
+_environment.globals |= {"with_query": with_query, "NONE": NONE}
