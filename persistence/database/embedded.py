@@ -177,7 +177,8 @@ class EmbeddedServer:
             "log_timezone": "UTC",
         }
         if not self._durable:
-            tuned |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            # For tests and copies that are looked at: databases that come and go are not worth cleaning.
+            tuned |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum_naptime": "10min"}
         return tuned
 
     def _start(self) -> None:
