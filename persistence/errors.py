@@ -35,6 +35,10 @@ class TooLarge(InvalidInput):
     """An event or a batch exceeds its limit."""
 
 
+class MalformedData(InvalidInput):
+    """What was sent as data is no JSON object, or its scope is none."""
+
+
 class UnknownEventType(InvalidInput):
     """An event type or version that the canon does not know."""
 
@@ -85,6 +89,10 @@ class DeliveryUnderway(PersistenceError):
 
 class Unavailable(PersistenceError):
     """The database did not answer, or kept failing, for as long as was allowed."""
+
+
+class StorageFull(PersistenceError):
+    """There is no room left on the disk, or the quota is used up."""
 
 
 class ImportFailed(PersistenceError):

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     wal_archive: Path | None = Field(None, description="a folder of archived WAL; the embedded server archives into it")
     programs_dir: Path | None = Field(None, description="PostgreSQL's programs, for backups of servers of another major version")
 
+    ingest_dir: Path | None = Field(None, description="where posted data are kept; none: ingest/ in the data directory")
+    data_rules: Path | None = Field(None, description="a rule file: which data start which runs; none: they start none")
+
     user_id: UUID = Field(SERVICE_USER, description="the user in whose name services work unless they say so")
 
     pool_min: int = Field(1, ge=0, le=1000)

@@ -47,6 +47,10 @@ LISTENING = Gauge(
     "persistence_listener_up", "Whether a process that is to hear notifications does; otherwise it polls.", ["channel"]
 )
 POOL = Gauge("persistence_pool_connections", "Connections of this process's newest pool, by state: idle or busy.", ["state"])
+DATA_POSTS = Counter(
+    "persistence_data_posts", "Posts of data, by outcome: stored, known (this content or key came before) or refused.", ["outcome"]
+)
+DATA_UNRECORDED = Gauge("persistence_data_unrecorded", "Changes of data files that the database has not been told of yet.")
 
 _TRACER: Final = trace.get_tracer("persistence")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()

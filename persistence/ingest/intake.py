@@ -1,0 +1,441 @@
+"""Taking data in: posts of many tenants, written together; and what there is to ask of them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from uuid import UUID
+
+import anyio.to_thread
+import structlog
+
+from persistence.context import Context
+from persistence.errors import InvalidInput, NotFound, PersistenceError, TooLarge
+from persistence.ingest.check import Mended, reconcile
+from persistence.ingest.envelope import DataFileEnvelope
+from persistence.ingest.hierarchy import Draft
+from persistence.ingest.paths import Stamps, check_collected_at, relative_path
+from persistence.ingest.recorder import Recorder
+from persistence.ingest.registry import LOCAL_ERRORS, IndexEntry, ScopeSummary, disk_errors
+from persistence.ingest.rules import NO_RULES, Rules, load_rules
+from persistence.ingest.scopes import parse_scope
+from persistence.ingest.store import Post, Sender, TenantStore
+from persistence.ingest.stores import Stores
+from persistence.ingest.text import check_object, written
+from persistence.models.base import Json, Model
+from persistence.plane import Plane, first_problem
+from persistence.settings import MEBIBYTE, SERVICE_USER, Settings
+from persistence.telemetry import DATA_POSTS, DATA_UNRECORDED
+
+DATA_INGEST_MAX_SIZE: Final = 50 * MEBIBYTE
+LATEST: Final = "latest"
+"""Instead of a time: the newest."""
+
+_IN_MEMORY: Final = 256 * 1024
+_WRITE_AT_ONCE: Final = MEBIBYTE
+_MOST_AT_ONCE: Final = 64
+_GROUPS_AT_ONCE: Final = 2
+_WRITERS: Final = 16
+_POLL_SECONDS: Final = 5.0
+_LONGEST_REST: Final = 30.0
+_KEY_LENGTH: Final = 500
+MENDER: Final = "system:ingest"
+"""Who puts on the record what nobody answered for: files and gaps that were found."""
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class Receipt(Model):
+    """What became of a post.
+
+    is_new: false where this content or key came before; the rest then tells of that file. signal_id: None until it is recorded.
+    """
+
+    scope: str
+    collected_at: str
+    path: str
+    size_bytes: int
+    sha256: str
+    is_new: bool
+    signal_id: UUID | None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the database knows of it."""
+        return self.signal_id is not None
+
+
+class Ingest:
+    """Data files of all tenants below one folder. Use it as ``async with Ingest(folder, plane) as ingest``.
+
+    What is posted is durable and readable when ``put`` returns. The database is told by ``attend``, which a service keeps running, or by
+    ``record``; neither has to be there for posting. Several processes may share a folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plane: Plane | None = None,
+        *,
+        rules: Rules = NO_RULES,
+        max_bytes: int = DATA_INGEST_MAX_SIZE,
+        stamps: Stamps | None = None,
+    ) -> None:
+        """plane: none: nothing is recorded by this object. max_bytes: of a post's data. stamps: the clock, for tests."""
+        self.stores = Stores(folder, stamps)
+        self.max_bytes = max_bytes
+        self._user_id = plane.settings.user_id if plane else SERVICE_USER
+        self._recorder = Recorder(plane, rules) if plane else None
+        self._waiting: list[tuple[UUID, Post, asyncio.Future[None]]] = []
+        self._groups: set[asyncio.Task[None]] = set()
+        self._writers = ThreadPoolExecutor(_WRITERS, "ingest-write")
+        self._committers = ThreadPoolExecutor(_GROUPS_AT_ONCE, "ingest-commit")
+        self._news = asyncio.Event()
+        self._told = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Waits for what is being written, and closes files and indexes."""
+        while self._groups:
+            await asyncio.wait(self._groups)
+        self._committers.shutdown()
+        self._writers.shutdown()
+        self.stores.close()
+
+    async def put(
+        self,
+        tenant_id: UUID,
+        scope: str,
+        data: bytes | Mapping[str, Json] | AsyncIterable[bytes],
+        *,
+        actor: str,
+        user_id: UUID | None = None,
+        source: str = "service",
+        correlation_id: UUID | None = None,
+        idempotency_key: str | None = None,
+        deduplicate: bool = False,
+    ) -> Receipt:
+        """Stores one JSON object as a data file, durably and as the bytes it came in.
+
+        data: the object, or its text, or a stream of it. The circumstances are those of Context, and become those of its signal.
+        idempotency_key: up to 500 characters; a key that came before is answered with its file. deduplicate: so is content that the scope has
+        already; with a key that goes without saying.
+
+        Raises MalformedData for a bad scope or JSON, TooLarge, IdempotencyMismatch for a key that came with other content, StorageFull.
+        """
+        parse_scope(scope)
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= _KEY_LENGTH:
+            raise InvalidInput(f"idempotency_key: must have 1 to {_KEY_LENGTH} characters", field="idempotency_key")
+        post = Post(
+            scope,
+            self._sender(tenant_id, actor, user_id, source, correlation_id),
+            idempotency_key=idempotency_key,
+            deduplicates=deduplicate,
+        )
+        try:
+            await self._read(tenant_id, post, data)
+            await self._written(tenant_id, post)
+        except PersistenceError:
+            DATA_POSTS.labels("refused").inc()
+            raise
+        entry = post.outcome
+        assert isinstance(entry, IndexEntry)
+        DATA_POSTS.labels("stored" if post.is_new else "known").inc()
+        return _receipt(entry, is_new=post.is_new)
+
+    async def wait_until_recorded(self, tenant_id: UUID, receipt: Receipt, seconds: float) -> Receipt:
+        """The receipt once the database knows of the file, or as it is after so many seconds."""
+        path = receipt.path
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not receipt.recorded:
+                    told = self._told
+                    entry = await self._ask(tenant_id, lambda store: store.reader.find_by_path(path))
+                    if entry is None:
+                        return receipt
+                    receipt = _receipt(entry, is_new=receipt.is_new)
+                    if not receipt.recorded:
+                        await told.wait()
+        return receipt
+
+    async def find(self, tenant_id: UUID, scope: str, collected_at: str) -> IndexEntry:
+        """A data file's row. collected_at: or ``latest``. Raises NotFound, MalformedData."""
+        parse_scope(scope)
+        if collected_at == LATEST:
+            entry = await self._ask(tenant_id, lambda store: store.reader.find_latest_by_scope(scope))
+        else:
+            path = relative_path(scope, check_collected_at(collected_at))
+            entry = await self._ask(tenant_id, lambda store: store.reader.find_by_path(path))
+        if entry is None:
+            raise NotFound(
+                f"there is no data of {scope}" + ("" if collected_at == LATEST else f" collected at {collected_at}"),
+                hint=f"persistence data list {scope}",
+            )
+        return entry
+
+    async def find_by_signal(self, tenant_id: UUID, signal_id: UUID) -> IndexEntry | None:
+        """The data file that a signal tells of, while it is there."""
+        return await self._ask(tenant_id, lambda store: store.reader.find_by_file_id(str(signal_id)))
+
+    async def read(self, tenant_id: UUID, scope: str, collected_at: str) -> DataFileEnvelope:
+        """A data file. collected_at: or ``latest``. Raises NotFound, MalformedData."""
+        entry = await self.find(tenant_id, scope, collected_at)
+        try:
+            return await self._ask(tenant_id, lambda store: store.hierarchy.read_data_file(scope, entry.collected_at))
+        except FileNotFoundError:
+            raise _gone(entry) from None
+
+    @asynccontextmanager
+    async def opened(self, tenant_id: UUID, entry: IndexEntry) -> AsyncIterator[int]:
+        """The descriptor of a data file, to read. Raises NotFound."""
+        with ExitStack() as stack:
+            try:
+                yield await self._ask(
+                    tenant_id, lambda store: stack.enter_context(store.hierarchy.opened(entry.scope, entry.collected_at))
+                )
+            except FileNotFoundError:
+                raise _gone(entry) from None
+
+    async def list(
+        self, tenant_id: UUID, scope: str | None = None, *, limit: int = 50, offset: int = 0, before: str | None = None
+    ) -> Sequence[IndexEntry]:
+        """Files of a scope, or of all, the newest first.
+
+        offset: so many are left out, at a cost that grows with them. before: only those of the scope that were collected before that time, at a
+        cost that does not.
+        """
+        if scope is not None:
+            parse_scope(scope)
+        if scope is None or before is None:
+            return await self._ask(tenant_id, lambda store: store.reader.find_by_scope(scope, limit=limit, offset=offset))
+        check_collected_at(before)
+        return await self._ask(tenant_id, lambda store: store.reader.find_older(scope, before, limit=limit))
+
+    async def scopes(self, tenant_id: UUID) -> Sequence[ScopeSummary]:
+        """Every scope that has files."""
+        return await self._ask(tenant_id, lambda store: store.reader.scopes())
+
+    async def waiting(self, tenant_id: UUID) -> tuple[int, int]:
+        """How many changes the database is to be told, and how many it refused."""
+        return await self._ask(tenant_id, lambda store: store.journal.counts())
+
+    async def delete(
+        self,
+        tenant_id: UUID,
+        scope: str,
+        collected_at: str,
+        *,
+        actor: str,
+        user_id: UUID | None = None,
+        source: str = "service",
+        correlation_id: UUID | None = None,
+    ) -> None:
+        """Deletes a data file; a signal of type ``data.deleted`` tells of it. Raises NotFound, MalformedData."""
+        sender = self._sender(tenant_id, actor, user_id, source, correlation_id)
+        check_collected_at(collected_at)
+        await self._ask(tenant_id, lambda store: store.delete(scope, collected_at, sender))
+        self._news.set()
+
+    async def mend(self, tenant_id: UUID, *, thoroughly: bool = False) -> Mended:
+        """Gives files without row theirs, forgets rows without file, removes dead drafts; see ``check``. thoroughly: reads every file."""
+        mended = await self._ask(tenant_id, lambda store: reconcile(store, self._mender(tenant_id), thoroughly=thoroughly))
+        self._news.set()
+        return mended
+
+    async def record(self, tenant_id: UUID) -> int:
+        """Tells the database what a tenant's journal holds. Returns how many entries that were. Raises PersistenceError while it is away."""
+        if self._recorder is None:
+            raise PersistenceError("nothing can be recorded without a plane", hint="use it as: Ingest(folder, plane)")
+        with ExitStack() as stack:
+            store = await _in_thread(stack.enter_context, self.stores.of(tenant_id))
+            if not await _in_thread(stack.enter_context, store.recording()):
+                return 0  # another process does it
+            recorded = await self._recorder.record(tenant_id, store)
+        if recorded:
+            told, self._told = self._told, asyncio.Event()
+            told.set()
+        return recorded
+
+    async def attend(self) -> None:
+        """Mends what was left behind, then keeps telling the database what is stored, until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._mend_all())
+            tasks.create_task(self._record_all())
+
+    async def _mend_all(self) -> None:
+        for tenant_id in await _in_thread(self.stores.tenants):
+            try:
+                await self._ask(tenant_id, lambda store: store.journal.take_up())
+                mended = await self.mend(tenant_id)
+            except (PersistenceError, *LOCAL_ERRORS) as error:
+                _log.error("data_not_mended", tenant_id=str(tenant_id), error=str(error))
+                continue
+            if any(mended.model_dump().values()):
+                _log.warning("data_mended", tenant_id=str(tenant_id), **mended.model_dump())
+
+    async def _record_all(self) -> None:
+        rest = 0.0
+        while True:
+            self._news.clear()
+            waiting = 0
+            try:
+                for tenant_id in await _in_thread(self.stores.tenants):
+                    if (await self.waiting(tenant_id))[0]:
+                        await self.record(tenant_id)
+                    waiting += sum(await self.waiting(tenant_id))
+                rest = 0.0
+                DATA_UNRECORDED.set(waiting)
+            except (PersistenceError, *LOCAL_ERRORS) as error:
+                rest = min(_LONGEST_REST, max(0.5, 2 * rest))
+                _log.warning("data_not_recorded", error=str(error), again_in=rest)
+                await asyncio.sleep(rest)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _POLL_SECONDS)
+
+    async def _read(self, tenant_id: UUID, post: Post, data: bytes | Mapping[str, Json] | AsyncIterable[bytes]) -> None:
+        """Takes a post's data into memory, or into a draft where they are large, and checks them."""
+        if isinstance(data, AsyncIterable):
+            chunks, size, stream = [], 0, aiter(data)
+            async for chunk in stream:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > _IN_MEMORY:
+                    post.draft = await self._spooled(tenant_id, post.scope, b"".join(chunks), stream)
+                    return
+            data = b"".join(chunks)
+        elif isinstance(data, Mapping):
+            data = written(data)
+        self._check_size(len(data))
+        check_object(data)
+        post.data = data
+
+    async def _spooled(self, tenant_id: UUID, scope: str, begun: bytes, rest: AsyncIterator[bytes]) -> Draft:
+        """A draft with all of a stream in it, durable and checked."""
+        with ExitStack() as stack:
+            store = await _in_thread(stack.enter_context, self.stores.of(tenant_id))
+            draft: Draft = await _on_disk(store.hierarchy.draft, scope)
+            try:
+                size, held = len(begun), bytearray(begun)
+                async for chunk in rest:
+                    size += len(chunk)
+                    self._check_size(size)
+                    held += chunk
+                    if len(held) >= _WRITE_AT_ONCE:
+                        await _on_disk(draft.write, bytes(held))
+                        held.clear()
+                await _on_disk(draft.write, bytes(held))
+                await _in_thread(draft.check)
+                await _on_disk(draft.sync)
+            except BaseException:
+                store.hierarchy.discard(draft)
+                raise
+        return draft
+
+    async def _written(self, tenant_id: UUID, post: Post) -> None:
+        """Waits until a post has gone through the store, together with others. Raises its outcome where that is an error."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((tenant_id, post, done))
+        self._begin_groups()
+        # What is on its way cannot be called back.
+        await asyncio.shield(done)
+        if isinstance(post.outcome, BaseException):
+            raise post.outcome
+
+    def _begin_groups(self) -> None:
+        while self._waiting and len(self._groups) < _GROUPS_AT_ONCE:
+            group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            task = asyncio.create_task(self._commit(group))
+            self._groups.add(task)
+            task.add_done_callback(self._groups.discard)
+
+    async def _commit(self, group: Sequence[tuple[UUID, Post, asyncio.Future[None]]]) -> None:
+        posts: dict[UUID, list[Post]] = {}
+        for tenant_id, post, _ in group:
+            posts.setdefault(tenant_id, []).append(post)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._committers, self._write, posts)
+        except Exception as error:
+            for _, post, _ in group:
+                post.outcome = post.outcome or error
+        for _, _, done in group:
+            done.set_result(None)
+        self._news.set()
+        loop.call_soon(self._begin_groups)
+
+    def _write(self, posts: Mapping[UUID, Sequence[Post]]) -> None:
+        """Writes posts of several tenants, each tenant's together."""
+        with ExitStack() as stack:
+            stores = {tenant_id: stack.enter_context(self.stores.of(tenant_id)) for tenant_id in posts}
+            fresh = [(stores[tenant_id], post) for tenant_id, some in posts.items() for post in some if post.draft is None]
+            for _ in self._writers.map(lambda pair: pair[0].prepare(pair[1]), fresh):
+                pass
+            for tenant_id, some in posts.items():
+                prepared = [post for post in some if post.outcome is None]
+                if prepared:
+                    stores[tenant_id].publish(prepared, self._writers.map)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise TooLarge(f"body: exceeds {self.max_bytes} bytes", hint="send it in parts", field="body")
+
+    def _sender(self, tenant_id: UUID, actor: str, user_id: UUID | None, source: str, correlation_id: UUID | None) -> Sender:
+        user = user_id or self._user_id
+        try:
+            Context(tenant_id=tenant_id, user_id=user, actor=actor, source=source)
+        except ValueError as error:
+            raise InvalidInput(first_problem(error)) from error
+        return Sender.made(actor=actor, user_id=user, source=source, correlation_id=correlation_id)
+
+    def _mender(self, tenant_id: UUID) -> Sender:
+        return self._sender(tenant_id, MENDER, None, "ingest", None)
+
+    async def _ask(self, tenant_id: UUID, question: Callable[[TenantStore], T]) -> T:
+        def answer() -> T:
+            with self.stores.of(tenant_id) as store:
+                return question(store)
+
+        return await _in_thread(answer)
+
+
+def open_ingest(settings: Settings, plane: Plane | None, *, max_bytes: int = DATA_INGEST_MAX_SIZE) -> Ingest:
+    """The data files of an installation, with its rules. Raises ConfigurationError for rules that cannot be read."""
+    folder = (settings.ingest_dir or settings.data_dir / "ingest").expanduser().resolve()
+    rules = load_rules(settings.data_rules.expanduser()) if settings.data_rules else NO_RULES
+    return Ingest(folder, plane, rules=rules, max_bytes=max_bytes)
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    return await anyio.to_thread.run_sync(work, *arguments)
+
+
+async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:
+    with disk_errors("body"):
+        return await _in_thread(work, *arguments)
+
+
+def _receipt(entry: IndexEntry, *, is_new: bool) -> Receipt:
+    return Receipt.made(
+        scope=entry.scope,
+        collected_at=entry.collected_at,
+        path=entry.path,
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256 or "",
+        is_new=is_new,
+        signal_id=entry.signal_id,
+    )
+
+
+def _gone(entry: IndexEntry) -> NotFound:
+    return NotFound(f"{entry.path} is not in the tree any more", hint="persistence data check says what else is missing")

@@ -1,0 +1,60 @@
+"""A folder that no name leads out of."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from persistence.errors import InvalidInput
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+
+
+class Jail:
+    """Folders below one that is ours, opened step by step from it: neither ``..`` nor a symlink, nor one that is put there meanwhile, leads out."""
+
+    def __init__(self, root: Path) -> None:
+        """root: made if it is not there. What it is itself, a symlink too, is up to whoever names it."""
+        root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self.root = root
+
+    @contextmanager
+    def folder(self, *segments: str, make: bool = False) -> Iterator[int]:
+        """The descriptor of a folder below. make: make what is missing, durably.
+
+        Raises FileNotFoundError; NotADirectoryError or another OSError where a symlink is in the way; InvalidInput for a segment that is no name.
+        """
+        here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for segment in segments:
+                there = _step(here, segment, make=make)
+                os.close(here)
+                here = there
+            yield here
+        finally:
+            os.close(here)
+
+
+def check_name(name: str) -> str:
+    """The same, if it can name something in a folder. Raises InvalidInput."""
+    if name in {"", ".", ".."} or "/" in name or "\0" in name:
+        raise InvalidInput(f"{name!r} cannot name a file or folder")
+    return name
+
+
+def _step(folder: int, name: str, *, make: bool) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        return os.open(check_name(name), flags, dir_fd=folder)
+    except FileNotFoundError:
+        if not make:
+            raise
+    try:
+        os.mkdir(name, FOLDER_MODE, dir_fd=folder)
+    except FileExistsError:
+        pass  # somebody else was faster
+    else:
+        os.fsync(folder)
+    return os.open(name, flags, dir_fd=folder)

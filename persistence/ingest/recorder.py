@@ -1,0 +1,139 @@
+"""Putting what the journals hold on the record: signals, and the runs that rules start."""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import anyio.to_thread
+
+from persistence.encoding import encode_bytes
+from persistence.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidInput,
+    InvalidTransition,
+    NotFound,
+    PersistenceError,
+    TenantDenied,
+    TooLarge,
+)
+from persistence.ingest.hierarchy import mapped
+from persistence.ingest.journal import DELETED, JournalEntry, id_of_content, id_of_file
+from persistence.ingest.rules import NO_RULES, Rule, Rules
+from persistence.ingest.store import TenantStore
+from persistence.models import NewSignal, Signal
+from persistence.plane import Plane
+from persistence.transaction import Transaction
+
+MOST_AT_ONCE: Final = 200
+"""Entries that go in one transaction."""
+
+_REFUSALS: Final = (InvalidInput, IdempotencyMismatch, InvalidTransition, NotFound, TenantDenied, Conflict)
+"""What will be refused tomorrow, too. Everything else passes, or somebody has to mend it first: then the entries wait."""
+
+Numbered: TypeAlias = tuple[int, JournalEntry]
+
+
+class Recorder:
+    """Tells the database what a journal holds. Each entry is recorded exactly once, however often it is told."""
+
+    def __init__(self, plane: Plane, rules: Rules = NO_RULES) -> None:
+        self._plane = plane
+        self._rules = rules
+
+    async def record(self, tenant_id: UUID, store: TenantStore) -> int:
+        """Empties a tenant's journal, the oldest first. Returns how many entries the database knows now that were not known before.
+
+        What the database refuses is set aside with its reason. Raises PersistenceError while the database is away or not as it should be:
+        nothing is lost, call it again.
+        """
+        recorded = 0
+        while entries := await anyio.to_thread.run_sync(store.journal.next, MOST_AT_ONCE):
+            recorded += await self._told(tenant_id, store, entries)
+        return recorded
+
+    async def _told(self, tenant_id: UUID, store: TenantStore, entries: Sequence[Numbered]) -> int:
+        """Tells entries together; where that is refused, in halves, until it is known which one it is."""
+        try:
+            signals = await self._tell(tenant_id, store, [entry for _, entry in entries])
+        except _REFUSALS as error:
+            if len(entries) == 1:
+                await anyio.to_thread.run_sync(store.journal.refused, entries[0][0], str(error))
+                return 0
+            middle = len(entries) // 2
+            return await self._told(tenant_id, store, entries[:middle]) + await self._told(tenant_id, store, entries[middle:])
+        done = [(number, entry, signal.id) for (number, entry), signal in zip(entries, signals, strict=True)]
+        await anyio.to_thread.run_sync(store.journal.told, done)
+        return len(done)
+
+    async def _tell(self, tenant_id: UUID, store: TenantStore, entries: Sequence[JournalEntry]) -> list[Signal]:
+        first = entries[0]
+        async with self._plane.transaction(tenant_id, actor=first.actor, user_id=first.user_id, source=first.source) as tx:
+            known = [await _known(tx, entry, store.store_id) for entry in entries]
+            news = [
+                await _signal(tx, entry, store.store_id) for entry, signal in zip(entries, known, strict=True) if signal is None
+            ]
+            received = iter(await tx.signals.receive_many(news))
+            signals = [signal or next(received) for signal in known]
+            for entry, signal in zip(entries, signals, strict=True):
+                if signal.is_new:
+                    await self._deal_with(tx, store, entry, signal)
+        return signals
+
+    async def _deal_with(self, tx: Transaction, store: TenantStore, entry: JournalEntry, signal: Signal) -> None:
+        if entry.kind == DELETED:
+            tx.signals.process(signal)
+            return
+        found = self._rules.rule_for(entry.scope)
+        if found is None:
+            return
+        name, rule = found
+        try:
+            specs = await anyio.to_thread.run_sync(_specs, store, entry, rule, tx.settings.max_event_bytes) if rule.reads else []
+        except PersistenceError as error:
+            tx.signals.reject(signal, error={"message": str(error), "rule": name})
+            return
+        rule.start(tx, signal, name, specs)
+
+
+async def _known(tx: Transaction, entry: JournalEntry, store_id: str) -> Signal | None:
+    """The signal of an entry, where there may be one that this store did not make or does not remember."""
+    if entry.source_id is not None and not entry.deduplicates:
+        return None
+    names = (
+        [entry.source_id]
+        if entry.source_id
+        else [id_of_file(entry.collected_at, entry.sha256, store_id), id_of_content(entry.sha256)]
+    )
+    page = await tx.signals.list(source_channel=entry.channel, source_id=names, limit=len(names))
+    return min(page.items, key=lambda signal: names.index(signal.source_id), default=None)
+
+
+async def _signal(tx: Transaction, entry: JournalEntry, store_id: str) -> NewSignal:
+    name = entry.source_id or id_of_file(entry.collected_at, entry.sha256, store_id)
+    correlation_id = entry.correlation_id
+    signal_id = entry.attributes.get("signal_id")
+    if correlation_id is None and signal_id is not None:
+        correlation_id = (await tx.signals.get(UUID(signal_id))).correlation_id
+    return NewSignal(
+        source_channel=entry.channel,
+        source_id=name,
+        signal_type=entry.kind,
+        payload=entry.payload,
+        correlation_id=correlation_id,
+        occurred_at=entry.occurred_at,
+        attributes=entry.attributes or None,
+    )
+
+
+def _specs(store: TenantStore, entry: JournalEntry, rule: Rule, most: int) -> list[dict[str, object]]:
+    try:
+        with store.hierarchy.opened(entry.scope, entry.collected_at) as file:
+            specs = rule.specs(mapped(file))
+    except FileNotFoundError:
+        raise NotFound(f"{entry.path} was deleted before its rule could read it") from None
+    if any(len(encode_bytes(spec)) > most // 2 for spec in specs):
+        raise TooLarge(
+            f"{entry.path}: an effect would carry more than {most // 2} bytes", hint="let its rule take a smaller part of the data"
+        )
+    return specs

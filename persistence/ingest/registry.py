@@ -1,0 +1,351 @@
+"""The local index of a tenant's data files, and the journal of what the database has not been told: one SQLite database, in WAL mode."""
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from persistence.errors import ConfigurationError, StorageFull, Unavailable
+from persistence.ingest.jail import FILE_MODE
+from persistence.models.base import Model
+
+_BUSY_SECONDS: Final = 60
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+LOCAL_ERRORS: Final = (OSError, sqlite3.Error)
+"""What files and index may fail with."""
+
+# Each step leads from the version before it to its own; what landed is never changed. (PRAGMA user_version holds the version.)
+_STEPS: Final = (
+    """
+    CREATE TABLE data_files (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      file_id TEXT,
+      path TEXT NOT NULL UNIQUE,
+      scope TEXT NOT NULL,
+      collected_at TEXT NOT NULL,
+      created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+      size_bytes INTEGER NOT NULL DEFAULT 0,
+      sha256 TEXT,
+      instant TEXT GENERATED ALWAYS AS (rtrim(collected_at, 'Z')) VIRTUAL
+    );
+    CREATE INDEX data_files_scope ON data_files (scope, instant);
+    CREATE INDEX data_files_collected_at ON data_files (instant);
+    CREATE INDEX data_files_file_id ON data_files (file_id);
+    CREATE INDEX data_files_content ON data_files (scope, sha256);
+    CREATE TABLE idempotency_keys (
+      scope TEXT NOT NULL,
+      idempotency_key TEXT NOT NULL,
+      path TEXT NOT NULL,
+      PRIMARY KEY (scope, idempotency_key)
+    ) WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_path ON idempotency_keys (path);
+    CREATE TABLE journal (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      path TEXT NOT NULL,
+      actor TEXT NOT NULL,
+      user_id TEXT NOT NULL,
+      entry TEXT NOT NULL,
+      error TEXT
+    );
+    CREATE INDEX journal_path ON journal (path);
+    """,
+)
+
+
+# Adds a file; the row as it is then.
+_INSERT = """
+INSERT INTO data_files (file_id, path, scope, collected_at, size_bytes, sha256)
+VALUES (:file_id, :path, :scope, :collected_at, :size_bytes, :sha256)
+RETURNING id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+"""
+
+# One file by its path.
+_BY_PATH = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+WHERE path = ?
+"""
+
+# Files of a scope, the newest first, some left out.
+_BY_SCOPE = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+WHERE scope = ?
+ORDER BY instant DESC
+LIMIT ? OFFSET ?
+"""
+
+# Files of all scopes, the newest first, some left out.
+_ALL = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+ORDER BY instant DESC
+LIMIT ? OFFSET ?
+"""
+
+# Files of a scope older than one, the newest first.
+_OLDER = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+WHERE scope = ? AND instant < rtrim(?, 'Z')
+ORDER BY instant DESC
+LIMIT ?
+"""
+
+# Files of all scopes, in the order of their rows.
+_AFTER = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+WHERE id > ?
+ORDER BY id
+LIMIT ?
+"""
+
+# The oldest file of a scope that has this content.
+_BY_CONTENT = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+WHERE scope = ? AND sha256 = ?
+ORDER BY id
+LIMIT 1
+"""
+
+# The file whose signal has an id.
+_BY_FILE_ID = """
+SELECT id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+FROM data_files
+WHERE file_id = ?
+LIMIT 1
+"""
+
+# The file that a client's key stands for.
+_BY_KEY = """
+SELECT f.id, f.file_id, f.path, f.scope, f.collected_at, f.created_at, f.size_bytes, f.sha256
+FROM idempotency_keys AS k
+JOIN data_files AS f ON f.path = k.path
+WHERE k.scope = ? AND k.idempotency_key = ?
+"""
+
+# How many files of each scope, how large, and how new.
+_SCOPES = """
+SELECT
+  scope,
+  count(*) AS files,
+  sum(size_bytes) AS size_bytes,
+  max(instant) || 'Z' AS latest,
+  sum(file_id IS NULL) AS unrecorded
+FROM data_files
+GROUP BY scope
+ORDER BY scope
+"""
+
+
+class IndexEntry(Model):
+    """A data file's row.
+
+    file_id: its signal's id, once it is recorded. path: from the tenant's data folder on. collected_at, created_at: ISO 8601.
+    sha256: of the data as they were sent, in hexadecimal.
+    """
+
+    id: int
+    file_id: str | None
+    path: str
+    scope: str
+    collected_at: str
+    created_at: str
+    size_bytes: int
+    sha256: str | None
+
+    @property
+    def signal_id(self) -> UUID | None:
+        """The same as file_id."""
+        return UUID(self.file_id) if self.file_id else None
+
+
+class ScopeSummary(Model):
+    """What a scope has. latest: the newest file's time of collection. unrecorded: files that the database has not been told of yet."""
+
+    scope: str
+    files: int
+    size_bytes: int
+    latest: str
+    unrecorded: int
+
+
+def initialize_database(path: str | Path) -> sqlite3.Connection:
+    """Opens an index and brings it up to date; makes it where there is none. Safe to call by several processes at once.
+
+    path: or ``:memory:``. Raises ConfigurationError for an index of a newer release, sqlite3.DatabaseError for a file that is none.
+    """
+    if str(path) != ":memory:":
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: str | Path) -> None:
+    if _version(connection) == len(_STEPS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > len(_STEPS):
+            raise ConfigurationError(
+                f"{path}: is of version {version}, and this release knows {len(_STEPS)}",
+                hint="use the newer release; or move the file away and run: persistence data reindex",
+            )
+        for step in _STEPS[version:]:
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+class Registry:
+    """One connection to an index. Threads may share it: they take turns."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """connection: of ``initialize_database``; closed with this."""
+        self._connection = connection
+        self._turn = threading.RLock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is done inside is done together or not at all, while no other process writes."""
+        with self._turn:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def insert(
+        self, path: str, scope: str, collected_at: str, size_bytes: int, *, file_id: str | None = None, sha256: str | None = None
+    ) -> IndexEntry:
+        """Adds a file. Raises sqlite3.IntegrityError when its path is there."""
+        row = {
+            "file_id": file_id,
+            "path": path,
+            "scope": scope,
+            "collected_at": collected_at,
+            "size_bytes": size_bytes,
+            "sha256": sha256,
+        }
+        return _entries(self.run(_INSERT, row))[0]
+
+    def find_by_path(self, path: str) -> IndexEntry | None:
+        """The file at a path."""
+        return _first(self.run(_BY_PATH, [path]))
+
+    def find_by_scope(self, scope: str | None = None, *, limit: int = 100, offset: int = 0) -> list[IndexEntry]:
+        """Files of a scope, or of all, the newest first."""
+        if scope is None:
+            return _entries(self.run(_ALL, [limit, offset]))
+        return _entries(self.run(_BY_SCOPE, [scope, limit, offset]))
+
+    def find_older(self, scope: str, collected_at: str, *, limit: int) -> list[IndexEntry]:
+        """Files of a scope collected before a time, the newest first: costs the same however many are newer."""
+        return _entries(self.run(_OLDER, [scope, collected_at, limit]))
+
+    def find_latest_by_scope(self, scope: str) -> IndexEntry | None:
+        """A scope's newest file."""
+        return _first(self.run(_BY_SCOPE, [scope, 1, 0]))
+
+    def find_by_content(self, scope: str, sha256: str) -> IndexEntry | None:
+        """A scope's oldest file with this content."""
+        return _first(self.run(_BY_CONTENT, [scope, sha256]))
+
+    def find_by_file_id(self, file_id: str) -> IndexEntry | None:
+        """The file whose signal has this id."""
+        return _first(self.run(_BY_FILE_ID, [file_id]))
+
+    def find_by_key(self, scope: str, idempotency_key: str) -> IndexEntry | None:
+        """The file that a client's key stands for."""
+        return _first(self.run(_BY_KEY, [scope, idempotency_key]))
+
+    def count_by_scope(self, scope: str) -> int:
+        """How many files a scope has."""
+        return int(self.run("SELECT count(*) FROM data_files WHERE scope = ?", [scope])[0][0])
+
+    def scopes(self) -> list[ScopeSummary]:
+        """Every scope that has files."""
+        return [ScopeSummary(**row) for row in self.run(_SCOPES)]
+
+    def rows_after(self, last: int, limit: int) -> list[IndexEntry]:
+        """Files whose row was made after another, by its id, in that order."""
+        return _entries(self.run(_AFTER, [last, limit]))
+
+    def keep_key(self, scope: str, idempotency_key: str, path: str) -> None:
+        """Remembers which file a client's key stands for."""
+        self.run(
+            "INSERT OR IGNORE INTO idempotency_keys (scope, idempotency_key, path) VALUES (?, ?, ?)", [scope, idempotency_key, path]
+        )
+
+    def note_recorded(self, path: str, file_id: str) -> None:
+        """Keeps the id of a file's signal."""
+        self.run("UPDATE data_files SET file_id = ? WHERE path = ?", [file_id, path])
+
+    def delete_by_path(self, path: str) -> bool:
+        """Removes a file's row, and the keys that stood for it. False when there is none."""
+        self.run("DELETE FROM idempotency_keys WHERE path = ?", [path])
+        return bool(self.run("DELETE FROM data_files WHERE path = ? RETURNING id", [path]))
+
+    def run(self, statement: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
+        """The rows of a statement."""
+        with self._turn:
+            return self._connection.execute(statement, values).fetchall()
+
+    def faults(self) -> list[str]:
+        """What is broken in the database itself."""
+        return [row[0] for row in self.run("PRAGMA quick_check") if row[0] != "ok"]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _entries(rows: Sequence[sqlite3.Row]) -> list[IndexEntry]:
+    return [IndexEntry.made(**row) for row in rows]
+
+
+def _first(rows: Sequence[sqlite3.Row]) -> IndexEntry | None:
+    return _entries(rows)[0] if rows else None
+
+
+@contextmanager
+def disk_errors(place: str) -> Iterator[None]:
+    """Says what a full disk means. Raises StorageFull."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        number = getattr(error, "errno", None)
+        if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            reason = os.strerror(number) if number is not None else str(error)
+            raise StorageFull(f"{place}: nothing was stored: {reason}", hint="make room on its disk, then send it again") from error
+        if isinstance(error, sqlite3.OperationalError):
+            raise Unavailable(
+                f"{place}: the index does not answer: {error}", hint="try again; look for a process that keeps it busy"
+            ) from error
+        raise

@@ -1,0 +1,255 @@
+"""A tenant's files, index and journal, changed together."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from persistence.errors import ConfigurationError, IdempotencyMismatch, NotFound
+from persistence.ingest.hierarchy import Draft, HierarchyManager
+from persistence.ingest.jail import FILE_MODE
+from persistence.ingest.journal import DELETED, STORED, Journal, JournalEntry, id_of_content, id_of_deletion, id_of_file
+from persistence.ingest.paths import Stamps, relative_path
+from persistence.ingest.registry import IndexEntry, Registry, disk_errors, initialize_database
+from persistence.models import new_id
+from persistence.models.base import Model
+
+INDEX: Final = "index.db"
+_RECORDER: Final = "recorder.lock"
+
+
+class Sender(Model):
+    """Who changes something, and why: what the journal and then the log say of it."""
+
+    actor: str
+    user_id: UUID
+    source: str
+    correlation_id: UUID | None = None
+
+
+@dataclass
+class Post:
+    """Something that was posted, on its way through the store. outcome: once it is through."""
+
+    scope: str
+    sender: Sender
+    data: bytes = b""
+    draft: Draft | None = None
+    idempotency_key: str | None = None
+    deduplicates: bool = False
+    outcome: "IndexEntry | BaseException | None" = None
+    is_new: bool = field(default=True)
+
+
+class TenantStore:
+    """One tenant's tree. All of it blocks; threads may share it."""
+
+    def __init__(self, folder: Path, store_id: str, stamps: Stamps) -> None:
+        """folder: the tenant's; made if it is not there. store_id: tells it from the tenant's stores elsewhere."""
+        self.store_id = store_id
+        self.hierarchy = HierarchyManager(folder / "data", stamps)
+        with ExitStack() as stack:
+            self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, self._folder)
+            fcntl.flock(self._folder, fcntl.LOCK_SH)  # nobody exchanges the index under us
+            connections = [initialize_database(folder / INDEX) for _ in range(2)]
+            for connection in connections:
+                stack.callback(connection.close)
+            self._resources = stack.pop_all()
+        self.registry, self.reader = map(Registry, connections)
+        self.journal = Journal(self.registry)
+
+    def close(self) -> None:
+        self._resources.close()
+
+    def is_sound(self) -> bool:
+        """Whether the index is whole, as SQLite sees it."""
+        return not self.registry.faults()
+
+    @contextmanager
+    def recording(self) -> Iterator[bool]:
+        """False while another process empties the journal."""
+        file = os.open(_RECORDER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE, dir_fd=self._folder)
+        try:
+            yield _locked(file)
+        finally:
+            os.close(file)
+
+    def prepare(self, post: Post) -> None:
+        """Writes a post's draft, durably. What goes wrong is its outcome."""
+        try:
+            with disk_errors(post.scope):
+                post.draft = self.hierarchy.draft(post.scope)
+                post.draft.write(post.data)
+                post.draft.sync()
+        except BaseException as error:
+            self._drop(post)
+            post.outcome = error
+
+    def publish(
+        self, posts: Sequence[Post], each: Callable[[Callable[[Draft], None], Iterable[Draft]], Iterable[Any]] = map
+    ) -> None:
+        """Makes drafts visible, indexed and journalled: all of them or none, but for those that are known already. each: as map, perhaps at once."""
+        published: list[Draft] = []
+        try:
+            with disk_errors("index"), self.registry.transaction():
+                for post in posts:
+                    self._publish(post, published)
+                for _ in each(Draft.sync_folder, {draft.scope: draft for draft in published}.values()):
+                    pass
+        except BaseException as error:
+            for draft in published:
+                draft.withdraw()
+            for post in posts:
+                post.outcome = error
+        finally:
+            for post in posts:
+                self._drop(post)
+
+    def delete(self, scope: str, collected_at: str, sender: Sender) -> None:
+        """Deletes a file, its row and its keys. Raises NotFound."""
+        path = relative_path(scope, collected_at)
+        with disk_errors(path), self.registry.transaction():
+            entry = self.registry.find_by_path(path)
+            if entry is None:
+                raise NotFound(f"there is no data of {scope} collected at {collected_at}", hint=f"persistence data list {scope}")
+            self.forget(entry, sender)
+            with suppress(FileNotFoundError):  # it is to be gone, and is
+                self.hierarchy.delete_data_file(scope, collected_at)
+
+    def forget(self, entry: IndexEntry, sender: Sender, **attributes: Any) -> None:
+        """Removes a file's row and journals that the file is gone; to be called in a transaction."""
+        told = self.journal.entries_of(entry.path)
+        signal = {"signal_id": entry.file_id} if entry.file_id else {}
+        correlation = sender.correlation_id or (told[0].correlation_id if told else None)
+        sha256 = entry.sha256 or ""
+        self.registry.delete_by_path(entry.path)
+        self.journal.add(
+            _journalled(
+                DELETED,
+                entry,
+                sender,
+                id_of_deletion(entry.collected_at, sha256, self.store_id),
+                correlation,
+                {**signal, **attributes},
+            )
+        )
+
+    def adopt(
+        self, scope: str, collected_at: str, size_bytes: int, sha256: str, sender: Sender, *, file_id: str | None = None
+    ) -> IndexEntry:
+        """Adds the row of a file that is there, and journals it unless its signal is known; to be called in a transaction."""
+        entry = self.registry.insert(
+            relative_path(scope, collected_at), scope, collected_at, size_bytes, sha256=sha256, file_id=file_id
+        )
+        if file_id is None and not self.journal.entries_of(entry.path):
+            self.journal.add(_journalled(STORED, entry, sender, None, None, {"found": True}))
+        return entry
+
+    def _publish(self, post: Post, published: list[Draft]) -> None:
+        draft = post.draft
+        assert draft is not None
+        try:
+            known = self._known(post, draft)
+        except IdempotencyMismatch as error:
+            post.outcome = error
+            return
+        post.is_new, post.outcome = known is None, known
+        if known is not None:
+            return
+        draft.publish()
+        published.append(draft)
+        entry = self.registry.insert(draft.path, draft.scope, draft.collected_at, draft.size_bytes, sha256=draft.sha256)
+        once = post.deduplicates or post.idempotency_key is not None
+        name = id_of_content(draft.sha256) if once else id_of_file(draft.collected_at, draft.sha256, self.store_id)
+        key = post.idempotency_key
+        if key is not None:
+            self.registry.keep_key(post.scope, key, entry.path)
+        correlation = post.sender.correlation_id or new_id()
+        facts = {} if key is None else {"idempotency_key": key}
+        self.journal.add(_journalled(STORED, entry, post.sender, name, correlation, facts, deduplicates=once))
+        post.outcome = entry
+
+    def _known(self, post: Post, draft: Draft) -> IndexEntry | None:
+        """The file that holds what a post brings, if posts like this are not to be kept twice."""
+        key = post.idempotency_key
+        if key is not None:
+            known = self.registry.find_by_key(post.scope, key)
+            if known is not None:
+                if known.sha256 != draft.sha256:
+                    raise IdempotencyMismatch(
+                        f"the Idempotency-Key {key!r} came with other content in {post.scope} at {known.collected_at}",
+                        hint="use a new key for new content",
+                    )
+                return known
+        elif not post.deduplicates:
+            return None
+        known = self.registry.find_by_content(post.scope, draft.sha256)
+        if known is not None and key is not None:
+            self.registry.keep_key(post.scope, key, known.path)
+        return known
+
+    def _drop(self, post: Post) -> None:
+        if post.draft is not None:
+            self.hierarchy.discard(post.draft)
+
+
+def set_index_aside(folder: Path) -> Path | None:
+    """Moves a tenant's index away, so that the next to open it makes a new one. None: there was none.
+
+    Raises ConfigurationError while another process works with it.
+    """
+    holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        aside = None
+        for name in (f"{INDEX}-wal", f"{INDEX}-shm", INDEX):
+            if (folder / name).exists():
+                aside = folder / f"{name}.{datetime.now(UTC):%Y%m%dT%H%M%S}"
+                os.rename(folder / name, aside)
+        return aside
+    except BlockingIOError:
+        raise ConfigurationError(f"{folder / INDEX} is in use", hint="stop the service first") from None
+    finally:
+        os.close(holder)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _journalled(
+    kind: Any,
+    entry: IndexEntry,
+    sender: Sender,
+    source_id: str | None,
+    correlation_id: UUID | None,
+    attributes: dict[str, Any],
+    *,
+    deduplicates: bool = False,
+) -> JournalEntry:
+    return JournalEntry.made(
+        kind=kind,
+        scope=entry.scope,
+        collected_at=entry.collected_at,
+        path=entry.path,
+        size_bytes=entry.size_bytes,
+        sha256=entry.sha256 or "",
+        source_id=source_id,
+        deduplicates=deduplicates,
+        correlation_id=correlation_id,
+        actor=sender.actor,
+        user_id=sender.user_id,
+        source=sender.source,
+        occurred_at=datetime.now(UTC),
+        attributes=attributes,
+    )
