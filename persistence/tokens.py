@@ -28,7 +28,7 @@ _ISSUE = "SELECT persistence.issue_token($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _REVOKE = "SELECT persistence.revoke_token($1, $2, $3)"
 
 # Whose token it is.
-_AUTHENTICATE = "SELECT name, role, acts_as, user_id FROM persistence.authenticate_token($1, $2, $3)"
+_AUTHENTICATE = "SELECT tenant, name, role, acts_as, user_id, expires_at FROM persistence.authenticate_token($1, $2, $3)"
 
 # A tenant's tokens, the newest first.
 _LIST = """

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
 
 from persistence import Plane
+from persistence.ingest import DATA_INGEST_MAX_SIZE, Ingest, Rules
+from persistence.ingest.rules import NO_RULES
 from persistence.models import Role, Tenant
 from persistence.service import create_app
 from persistence.service.server import listen, serve
@@ -21,6 +25,7 @@ class Service:
 
     plane: Plane
     url: str
+    ingest: Ingest
 
     async def token(
         self, tenant: Tenant, role: Role = Role.OPERATOR, acts_as: str = "user:ada", lasts: timedelta | None = None
@@ -38,13 +43,18 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(plane: Plane, **settings: Any) -> AsyncIterator[Service]:
-    """The service of a plane, on a port of its own."""
+async def serving(
+    plane: Plane, *, folder: Path | None = None, rules: Rules = NO_RULES, max_data: int = DATA_INGEST_MAX_SIZE, **settings: Any
+) -> AsyncIterator[Service]:
+    """The service of a plane, on a port of its own. folder: of data files; none: one that is thrown away."""
     stop = asyncio.Event()
-    with listen("127.0.0.1", 0) as listening:
-        running = asyncio.create_task(serve(create_app(plane, **settings), listening, stop))
+    async with AsyncExitStack() as stack:
+        place = folder or Path(stack.enter_context(TemporaryDirectory()))
+        ingest = await stack.enter_async_context(Ingest(place, plane, rules=rules, max_bytes=max_data))
+        listening = stack.enter_context(listen("127.0.0.1", 0))
+        running = asyncio.create_task(serve(create_app(plane, ingest, **settings), listening, stop))
         try:
-            yield Service(plane, listening.url)
+            yield Service(plane, listening.url, ingest)
         finally:
             stop.set()
             await running

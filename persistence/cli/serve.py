@@ -8,19 +8,21 @@ import typer
 
 from persistence.cli.console import DataDir, console, run, set_up_logging, settings_for
 from persistence.cli.worker import stop_on_signals
+from persistence.ingest import open_ingest
 from persistence.plane import Plane
+from persistence.settings import MEBIBYTE
 
 PORT = 8640
 _POOL = 30
 
 Host = Annotated[str, typer.Option(help="The address to listen on. Put a proxy with TLS before it where that is not this host.")]
-_MEBIBYTE = 1024 * 1024
 
 
 def serve_command(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = PORT,
-    max_body: Annotated[int, typer.Option(min=1, max=1024, help="MiB of a request's body.")] = 2,
+    max_body: Annotated[int, typer.Option(min=1, max=1024, help="MiB of a request's body.")] = 1,
+    max_data: Annotated[int, typer.Option(min=1, max=1024, help="MiB of posted data.")] = 50,
     requests_per_second: Annotated[int, typer.Option(min=1, help="Of one token.")] = 100,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     data_dir: DataDir = None,
@@ -38,8 +40,8 @@ def serve_command(
             settings = settings_for(data_dir)
             if "pool_max" not in settings.model_fields_set:
                 settings = settings.model_copy(update={"pool_max": max(_POOL, settings.pool_min)})
-            async with Plane(settings) as plane:
-                app = create_app(plane, max_body=max_body * _MEBIBYTE, requests_per_second=requests_per_second)
+            async with Plane(settings) as plane, open_ingest(settings, plane, max_bytes=max_data * MEBIBYTE) as ingest:
+                app = create_app(plane, ingest, max_body=max_body * MEBIBYTE, requests_per_second=requests_per_second)
                 serving = asyncio.create_task(serve(app, listening, stop))
                 console.print(f"console  {listening.url}/console/", highlight=False, soft_wrap=True)
                 console.print("         persistence token issue NAME --role operator makes a token to log in with", highlight=False)

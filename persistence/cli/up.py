@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
@@ -24,6 +24,7 @@ from persistence.errors import ConfigurationError, NotAuthenticated, Persistence
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.gates.record import record
+from persistence.ingest import open_ingest
 from persistence.models import Role, Tenant
 from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
@@ -125,14 +126,15 @@ async def _stay(plane: Plane, tenant: Tenant, port: int | None, delivering: asyn
     from persistence.service import create_app  # noqa: PLC0415
     from persistence.service.server import listen, serve  # noqa: PLC0415
 
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         try:
             listening = stack.enter_context(listen(_HOST, PORT if port is None else port))
         except ConfigurationError:
             if port is not None:
                 raise
             listening = stack.enter_context(listen(_HOST, 0))  # the usual one is taken
-        serving = asyncio.create_task(serve(create_app(plane), listening, stop))
+        ingest = await stack.enter_async_context(open_ingest(plane.settings, plane))
+        serving = asyncio.create_task(serve(create_app(plane, ingest), listening, stop))
         judging = asyncio.create_task(_judge(plane))
         login = f"{listening.url}/console/login?token={await _console_token(plane, tenant)}"
         console.print("\n[bold green]ready[/bold green]", plane.server.dsn, highlight=False, soft_wrap=True)

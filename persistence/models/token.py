@@ -35,11 +35,13 @@ class ApiToken(Model):
 
 
 class Bearer(Model):
-    """Whoever came with a token that holds."""
+    """Whoever came with a token that holds. expires_at: None: until it is revoked."""
 
     tenant_id: UUID
+    tenant: str
     token_id: UUID
     name: str
     role: Role
     acts_as: str
     user_id: UUID
+    expires_at: datetime | None

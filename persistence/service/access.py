@@ -1,6 +1,7 @@
 """Who asks: a bearer token, what it may do, and how often."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
@@ -12,6 +13,7 @@ from limits.strategies import MovingWindowRateLimiter
 from persistence.errors import NotAuthenticated
 from persistence.models import Bearer, Role
 from persistence.plane import Plane
+from persistence.service.doorkeeper import Doorkeeper
 from persistence.service.problems import Refused
 from persistence.transaction import Transaction
 
@@ -44,9 +46,11 @@ class RateLimit:
 class Caller:
     """Who asks, and the transactions of theirs."""
 
-    def __init__(self, plane: Plane, bearer: Bearer) -> None:
+    def __init__(self, plane: Plane, bearer: Bearer, recheck: Callable[[], Awaitable[Bearer]]) -> None:
+        """recheck: asks whether the token still holds; raises NotAuthenticated."""
         self.plane = plane
         self.bearer = bearer
+        self.recheck = recheck
 
     @property
     def circumstances(self) -> dict[str, Any]:
@@ -66,23 +70,24 @@ def plane_of(request: Request) -> Plane:
     return plane
 
 
-async def identify(request: Request, text: str | None) -> Caller:
-    """The caller of a token's text. Raises NotAuthenticated, or Refused (429)."""
+async def identify(request: Request, text: str | None, *, without_database: bool = False) -> Caller:
+    """The caller of a token's text. without_database: even while it is away. Raises NotAuthenticated, Unavailable, or Refused (429)."""
     if not text:
         raise NotAuthenticated("no token was given", hint="send it as: Authorization: Bearer pp_…")
-    plane = plane_of(request)
-    bearer = await plane.tokens.authenticate(text)
+    doorkeeper: Doorkeeper = request.app.state.doorkeeper
+    bearer = await (doorkeeper.bearer_remembered(text) if without_database else doorkeeper.bearer(text))
     request.app.state.rate_limit.spend(bearer)
-    return Caller(plane, bearer)
+    return Caller(plane_of(request), bearer, partial(doorkeeper.bearer, text))
 
 
-def needs(role: Role) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, who must have at least this role."""
+def needs(role: Role, *, without_database: bool = False) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, who must have at least this role. without_database: even while it is away."""
 
     async def caller(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)] = None
     ) -> Caller:
-        found = await identify(request, credentials.credentials if credentials else None)
+        text = credentials.credentials if credentials else None
+        found = await identify(request, text, without_database=without_database)
         require(found, role)
         return found
 

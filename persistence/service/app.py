@@ -9,32 +9,40 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
+from persistence.ingest import Ingest
 from persistence.plane import Plane
-from persistence.service import dead_letters, effects, events, health, problems, runs, signals, state, tokens
+from persistence.service import data, dead_letters, effects, events, health, problems, runs, signals, state, tokens
 from persistence.service.access import RateLimit
 from persistence.service.bodies import BodyLimit
 from persistence.service.collector import Collector
 from persistence.service.console import console
+from persistence.service.doorkeeper import Doorkeeper
 from persistence.service.examples import illustrated
+from persistence.settings import MEBIBYTE
 
 _DESCRIPTION = """
-Signals, runs, steps, tool calls, effects and their event log, for one tenant at a time.
+Signals, data files, runs, steps, tool calls, effects and their event log, for one tenant at a time.
 
 Every request but those of `/healthz` and `/readyz` carries a bearer token, which names tenant, role and actor. What another tenant has
 does not exist here: its ids are 404. Lists are paged by `cursor`, the `next` of the page before. Errors are problem details (RFC 9457).
 """
 
-MEBIBYTE = 1024 * 1024
+DEFAULT_MAX_SIZE = MEBIBYTE
+_DATA = "/v1/data/"
 
 
-def create_app(plane: Plane, *, max_body: int = 2 * MEBIBYTE, requests_per_second: int = 100) -> FastAPI:
-    """The service of an open plane. max_body: bytes of a request's body. requests_per_second: of one token, in this process."""
+def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE, requests_per_second: int = 100) -> FastAPI:
+    """The service of an open plane, and of data files.
+
+    max_body: bytes of a request's body; of posted data ``ingest`` knows. requests_per_second: of one token, in this process.
+    """
 
     @asynccontextmanager
-    async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        application.state.stopping = asyncio.Event()
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        attending = asyncio.create_task(ingest.attend())
         yield
-        application.state.stopping.set()
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
 
     app = FastAPI(
         title="persistence",
@@ -46,16 +54,18 @@ def create_app(plane: Plane, *, max_body: int = 2 * MEBIBYTE, requests_per_secon
         openapi_url="/v1/openapi.json",
     )
     app.state.plane = plane
+    app.state.ingest = ingest
+    app.state.doorkeeper = Doorkeeper(plane.tokens)
     app.state.rate_limit = RateLimit(requests_per_second)
     app.state.collector = Collector(plane)
     app.state.stopping = asyncio.Event()
     app.state.streams = Counter()
     problems.install(app)
-    for part in (health, signals, runs, effects, dead_letters, events, state, tokens):
+    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens):
         app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]
     app.mount("/console", console(app.state))
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    app.add_middleware(BodyLimit, limit=max_body)
+    app.add_middleware(BodyLimit, limit_of=lambda path: ingest.max_bytes if path.startswith(_DATA) else max_body)
     return app

@@ -1,41 +1,49 @@
-"""Bodies that are too large are refused before they are read whole."""
+"""Bodies that are too large are refused as soon as that is known, and never kept."""
 
+from collections.abc import Callable
+
+from fastapi.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from persistence.service.problems import problem
+from persistence.service.problems import too_large
+
+
+class BodyTooLarge(HTTPException):
+    """Raised where the body is read, in the middle of it."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, _said(limit))
 
 
 class BodyLimit:
-    """Answers 413 to a request whose body exceeds ``limit`` bytes, be its length announced or not."""
+    """Answers 413 to a request whose body exceeds its limit, be its length announced or counted as it comes in."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
+        """limit_of: bytes, by the path of the request."""
         self._app = app
-        self._limit = limit
+        self._limit_of = limit_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._limit_of(scope["path"])
         announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self._limit:
-            await self._refuse(scope, receive, send)
+        if not announced.isdigit() or int(announced) > limit:
+            await too_large(_said(limit))(scope, receive, send)
             return
-        read: list[Message] = []
         size = 0
-        while not read or (read[-1]["type"] == "http.request" and read[-1].get("more_body", False)):
-            read.append(await receive())
-            size += len(read[-1].get("body", b""))
-            if size > self._limit:
-                await self._refuse(scope, receive, send)
-                return
 
-        async def again() -> Message:
-            return read.pop(0) if read else await receive()
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise BodyTooLarge(limit)
+            return message
 
-        await self._app(scope, again, send)
+        await self._app(scope, counted, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = problem(
-            413, f"the body exceeds {self._limit} bytes", "send less, or keep large things elsewhere and record where"
-        )
-        await response(scope, receive, send)
+
+def _said(limit: int) -> str:
+    return f"the body exceeds {limit} bytes"

@@ -106,10 +106,8 @@ async def _frames(caller: Caller, request: Request, position: Position, types: f
 async def _read(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     spoken = checked = loop.time()
-    token = request.headers.get("authorization", "").partition(" ")[2]
     yield f"retry: 1000\nid: {position}\n\n"
-    bearer = caller.bearer
-    pages = follow(caller.plane, bearer.tenant_id, position, actor=bearer.acts_as, user_id=bearer.user_id, types=types)
+    pages = follow(caller.plane, caller.bearer.tenant_id, position, types=types, **caller.circumstances)
     try:
         async for page, place in pages:
             if page:
@@ -124,7 +122,7 @@ async def _read(caller: Caller, request: Request, position: Position, types: fro
             if request.app.state.stopping.is_set():
                 return
             if loop.time() - checked > _CHECK_SECONDS:
-                await caller.plane.tokens.authenticate(token)
+                await caller.recheck()
                 checked = loop.time()
     except (NotAuthenticated, TenantDenied):
         return

@@ -147,8 +147,23 @@ _CAUSED: Final = {
 }
 _NODE: Final = {"kind": "run", "id": _RUN, "name": "order", "status": "COMPLETED", "life": [], "children": []}
 
+_FILE: Final = {
+    "scope": "github.issues",
+    "collectedAt": "2026-01-31T12:00:00Z",
+    "createdAt": "2026-01-31T12:00:00.250Z",
+    "sizeBytes": 12288,
+    "sha256": "93a23971a914e5eacbf0a8d25154cda309c3c1c72fbb9914d47c60f3cb681588",
+    "path": "github/issues/2026-01-31T12-00-00Z.json",
+    "recorded": True,
+    "signalId": _SIGNAL,
+}
 EXAMPLES: Final[dict[str, Any]] = {
     "Signal": _SIGNAL_,
+    "IngestResponse": {"scope": "github.issues", "collectedAt": _FILE["collectedAt"], "status": "stored", "recorded": False},
+    "DataFiles": {"scope": "github.issues", "items": [_FILE], "next": None},
+    "Scopes": {
+        "items": [{"scope": "github.issues", "files": 12, "sizeBytes": 147456, "latest": _FILE["collectedAt"], "unrecorded": 0}]
+    },
     "Run": _RUN_,
     "RunLine": _RUN_LINE,
     "RunPage": {"items": [_RUN_LINE], "next": None},

@@ -19,11 +19,13 @@ from persistence.errors import (
     IdempotencyMismatch,
     InvalidInput,
     InvalidTransition,
+    MalformedData,
     NotAuthenticated,
     NotFound,
     PermissionDenied,
     PersistenceError,
     SignalKnown,
+    StorageFull,
     TenantDenied,
     TooLarge,
     Unavailable,
@@ -46,6 +48,8 @@ _STATUSES: tuple[tuple[type[PersistenceError], int], ...] = (
     (AppendOnly, 409),
     (IdempotencyMismatch, 422),
     (TooLarge, 413),
+    (MalformedData, 400),
+    (StorageFull, 507),
     (InvalidInput, 422),
     (ConfigurationError, 422),
     (Unavailable, 503),
@@ -60,7 +64,9 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(examples=["Run 0198c5f0-0000-7000-8000-000000000000 does not exist in this tenant"])
     hint: str | None = Field(None, examples=["check the id and the tenant"])
-    field: str | None = Field(None, examples=[None])
+    field: str | None = Field(default=None, examples=[None])
+    error: str | None = Field(default=None, examples=[None], description="CONTENT_TOO_LARGE, where that is what is wrong.")
+    message: str | None = Field(default=None, examples=[None], description="As detail; only beside ``error``.")
 
 
 class Refused(Exception):
@@ -83,6 +89,20 @@ def problem(
     return JSONResponse(body.model_dump(exclude_none=True), status, headers=dict(more or {}), media_type=MEDIA_TYPE)
 
 
+def too_large(detail: str) -> Response:
+    """413."""
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    body = Problem(
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        hint="send less, or keep large things elsewhere and record where",
+        error="CONTENT_TOO_LARGE",
+        message=detail,
+    )
+    return JSONResponse(body.model_dump(exclude_none=True), status, media_type=MEDIA_TYPE)
+
+
 def status_of(error: PersistenceError) -> int:
     """The HTTP status that an error of the package has."""
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
@@ -103,6 +123,8 @@ def install(app: FastAPI) -> None:
     async def known(_: Request, error: Exception) -> Response:
         assert isinstance(error, PersistenceError)
         status = status_of(error)
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return too_large(error.message)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("request_failed", error=str(error))
         return problem(status, error.message, error.hint, error.facts.get("field"))
@@ -122,6 +144,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return too_large(str(error.detail))
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)

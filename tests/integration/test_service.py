@@ -57,7 +57,13 @@ async def test_without_a_token_there_is_nothing(service: Service) -> None:
                 answer = await nobody.request(method, path.replace("{", "").replace("}", ""))
                 assert answer.status_code in {401, 422}, (method, path)
                 answer = await nobody.request(
-                    method, path.format(**dict.fromkeys(("signal_id", "run_id", "effect_id", "token_id"), uuid4())), json={}
+                    method,
+                    path.format(
+                        scope="test.scope",
+                        collected_at="latest",
+                        **dict.fromkeys(("signal_id", "run_id", "effect_id", "token_id"), uuid4()),
+                    ),
+                    json={},
                 )
                 assert answer.status_code == 401, (method, path, answer.text)
                 assert answer.headers["content-type"] == PROBLEM

@@ -26,10 +26,11 @@ from persistence.queries.runs import RunFilter, found_runs, list_runs
 from persistence.queries.size import check_size
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import waterfall
-from persistence.service.access import COOKIE, Caller
+from persistence.service.access import Caller
 from persistence.service.console.parameters import Text, id_of, moment_in
 from persistence.service.console.rendering import render, with_query
 from persistence.service.console.session import Visiting
+from persistence.service.data import Files
 
 router = APIRouter()
 
@@ -55,7 +56,7 @@ async def live(request: Request, caller: Visiting) -> StreamingResponse:
         for tick in count(1):
             try:
                 if tick % _RECHECK == 0:
-                    await caller.plane.tokens.authenticate(request.cookies[COOKIE])
+                    await caller.recheck()
                 page = render(request, "overview_parts.html", **await _overview(caller))
             except PersistenceError:
                 return  # the browser comes back
@@ -105,7 +106,7 @@ async def runs(
 
 
 @router.get("/runs/{run_id}")
-async def run(request: Request, caller: Visiting, run_id: UUID) -> HTMLResponse:
+async def run(request: Request, caller: Visiting, files: Files, run_id: UUID) -> HTMLResponse:
     """One run: why it is as it is, when each part happened, and everything that is known of it."""
     async with caller.reading() as tx:
         await check_size(tx, run_id)
@@ -116,9 +117,12 @@ async def run(request: Request, caller: Visiting, run_id: UUID) -> HTMLResponse:
         calls = await tx.tool_calls.all(run_id=run_id)
         effects = await tx.effects.all(run_id=run_id)
         moment = await moment_of(tx, run_id)
+    signal_id = diagnosis.run.signal_id
+    data = await files.find_by_signal(caller.bearer.tenant_id, signal_id) if signal_id else None
     return render(
         request,
         "run.html",
+        data=data,
         run=diagnosis.run,
         diagnosis=diagnosis,
         trace=trace,

@@ -25,9 +25,8 @@ NONE = "(none)"
 def render(request: Request, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page. What every page knows: the path, and who looks at it."""
     caller = getattr(request.state, "caller", None)
-    tenant = getattr(request.state, "tenant", None)
     text = _environment.get_template(template).render(
-        path=request.url.path, bearer=caller.bearer if caller else None, tenant=tenant, Role=Role, **values
+        path=request.url.path, bearer=caller.bearer if caller else None, Role=Role, **values
     )
     return HTMLResponse(text, status_code)
 

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from persistence.errors import NotAuthenticated
-from persistence.queries.tenant import this_tenant
 from persistence.service.access import COOKIE, Caller, identify
 from persistence.service.console.rendering import render
 
@@ -20,8 +19,6 @@ async def visitor(request: Request) -> Caller:
     """Who looks at a page. Raises NotAuthenticated, which leads to the login."""
     caller = await identify(request, request.cookies.get(COOKIE))
     request.state.caller = caller
-    async with caller.transaction() as tx:
-        request.state.tenant = await this_tenant(tx)
     return caller
 
 
