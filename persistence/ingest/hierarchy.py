@@ -89,6 +89,7 @@ class Draft:
         """Takes a published file back."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._folder)
+        self.is_published = False
 
     def end(self) -> None:
         """Removes the draft, if it was not published, and lets go of what it holds."""
