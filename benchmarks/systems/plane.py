@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import httpx2
@@ -18,6 +19,7 @@ from benchmarks.systems.pacing import paced
 from persistence import Plane
 from persistence.database.migrator import Migrator
 from persistence.database.server import create_logins
+from persistence.ingest import Ingest
 from persistence.models import NewSignal, Position, Role, Run
 from persistence.outbox import Delivery, Worker
 from persistence.outbox.queue import OutboxQueue, Settlement
@@ -296,8 +298,9 @@ async def page_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[fl
             "outbox": "/outbox",
             "gates": "/gates",
         }
-        with listen("127.0.0.1", 0) as listening:
-            serving = asyncio.create_task(serve(create_app(plane, requests_per_second=100_000), listening, stop))
+        with listen("127.0.0.1", 0) as listening, TemporaryDirectory() as folder:
+            app = create_app(plane, Ingest(Path(folder), plane), requests_per_second=100_000)
+            serving = asyncio.create_task(serve(app, listening, stop))
             async with httpx2.AsyncClient(base_url=listening.url, cookies={COOKIE: text}, timeout=60) as client:
                 gate.wait()
                 for _ in range(rounds):

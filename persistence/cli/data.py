@@ -29,9 +29,10 @@ from persistence.cli.tenant import operator
 from persistence.errors import ImportFailed, PersistenceError, ServerError, Unavailable
 from persistence.ingest import Ingest, open_ingest
 from persistence.ingest.check import Finding, Mended, check
+from persistence.ingest.disk import LOCAL_ERRORS
 from persistence.ingest.hierarchy import mapped
 from persistence.ingest.intake import LATEST
-from persistence.ingest.registry import LOCAL_ERRORS, IndexEntry
+from persistence.ingest.registry import IndexEntry
 from persistence.ingest.store import set_index_aside
 from persistence.ingest.text import member
 from persistence.plane import Plane

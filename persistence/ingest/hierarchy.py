@@ -35,10 +35,10 @@ class WriteResult:
 
 
 class Draft:
-    """A data file that nobody sees yet. ``end`` removes it unless it was published."""
+    """A data file that nobody sees yet. ``close`` removes it unless it was published."""
 
-    def __init__(self, root: Path, scope: str, collected_at: str, folder: int, file: int) -> None:
-        """folder, file: open descriptors; ``hold`` says what closes them."""
+    def __init__(self, root: Path, scope: str, collected_at: str, folder: int, file: int, held: ExitStack) -> None:
+        """folder, file: open descriptors, closed with ``held``."""
         self.scope = scope
         self.collected_at = collected_at
         self.path = relative_path(scope, collected_at)
@@ -47,11 +47,11 @@ class Draft:
         self._folder = folder
         self._file = file
         self.is_published = False
-        self._held = ExitStack()
+        self._held = held
         self._digest = sha256()
         self._head = head(scope, collected_at)
+        self._pending = self._head
         self.size_bytes = 0
-        self._put(self._head)
 
     @property
     def sha256(self) -> str:
@@ -65,15 +65,24 @@ class Draft:
     def write(self, data: bytes) -> None:
         """Appends to the data."""
         self._digest.update(data)
-        self._put(data)
+        self._put(self._pending + data)
+        self._pending = b""
 
     def check(self) -> None:
         """Raises MalformedData when the data so far are no JSON object. Reads them off the disk, so it takes no memory."""
         check_object(mapped(self._file)[len(self._head) :])
 
-    def sync(self) -> None:
-        """Ends the file and makes its content durable."""
+    def fill(self, data: bytes) -> None:
+        """All of the data at once, and the end of the file."""
+        self._digest.update(data)
+        self._put(self._pending + data + TAIL)
+
+    def end(self) -> None:
+        """Ends a file whose data were written."""
         self._put(TAIL)
+
+    def sync(self) -> None:
+        """Makes the content durable."""
         os.fsync(self._file)
 
     def publish(self) -> None:
@@ -91,16 +100,12 @@ class Draft:
             os.unlink(self._name, dir_fd=self._folder)
         self.is_published = False
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Removes the draft, if it was not published, and lets go of what it holds."""
         if not self.is_published:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_draft_name(self._name), dir_fd=self._folder)
         self._held.close()
-
-    def hold(self, resources: ExitStack) -> None:
-        """What is let go of at the end."""
-        self._held = resources
 
     def _put(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -123,21 +128,38 @@ class HierarchyManager:
 
         Raises MalformedData for a bad scope or time, Conflict for a time that is taken, OSError.
         """
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError), self._made_folder(scope) as folder:
+                return self._draft(folder, scope, collected_at)
+        raise PersistenceError(f"{scope}: its folder is removed again and again", hint="look for what does that")
+
+    def drafts(self, scope: str, count: int) -> Iterator[Draft]:
+        """So many new files of a scope. Errors as of ``draft``."""
+        with self._made_folder(scope) as folder:
+            for _ in range(count):
+                yield self._draft(folder, scope, None)
+
+    @contextmanager
+    def _made_folder(self, scope: str) -> Iterator[int]:
         segments = scope_to_path_segments(scope)
         try:
-            if collected_at is not None:
-                return self._claimed(segments, scope, collected_at)
-            for _ in range(_TRIES):
-                with contextlib.suppress(Conflict, FileNotFoundError):  # not found: somebody removed an empty folder meanwhile
-                    return self._claimed(segments, scope, self._stamps.next((self.jail.root, scope)))
+            with self.jail.folder(*segments, make=True) as folder:
+                yield folder
         except OSError:
             self._prune(segments)
             raise
+
+    def _draft(self, folder: int, scope: str, collected_at: str | None) -> Draft:
+        if collected_at is not None:
+            return self._claimed(folder, scope, collected_at)
+        for _ in range(_TRIES):
+            with contextlib.suppress(Conflict):
+                return self._claimed(folder, scope, self._stamps.next((self.jail.root, scope)))
         raise PersistenceError(f"{scope}: no time of collection is free", hint="look for what writes into its folder")
 
     def discard(self, draft: Draft) -> None:
         """Ends a draft; one that was not published leaves nothing behind."""
-        draft.end()
+        draft.close()
         if not draft.is_published:
             self._prune(scope_to_path_segments(draft.scope))
 
@@ -145,7 +167,7 @@ class HierarchyManager:
         """Writes a data file, durably and whole or not at all. Raises Conflict when it is there; OSError."""
         draft = self.draft(envelope.scope, envelope.collected_at)
         try:
-            draft.write(written(envelope.data))
+            draft.fill(written(envelope.data))
             draft.sync()
             draft.publish()
             draft.sync_folder()
@@ -184,10 +206,9 @@ class HierarchyManager:
             os.unlink(timestamp_to_filename(collected_at) + SUFFIX, dir_fd=folder)
             os.fsync(folder)
 
-    def _claimed(self, segments: list[str], scope: str, collected_at: str) -> Draft:
+    def _claimed(self, folder: int, scope: str, collected_at: str) -> Draft:
         name = timestamp_to_filename(collected_at) + SUFFIX
         with ExitStack() as stack:
-            folder = stack.enter_context(self.jail.folder(*segments, make=True))
             file = _exclusive(folder, name, stack)
             # Holding the draft's name, nobody else can publish this one: what is not there now will not be.
             if _is_there(folder, name):
@@ -195,13 +216,9 @@ class HierarchyManager:
                 raise Conflict(
                     f"{relative_path(scope, collected_at)} is there already", hint="leave the time out, or delete that file first"
                 )
-            try:
-                draft = Draft(self.jail.root, scope, collected_at, folder, file)
-            except OSError:
-                os.unlink(_draft_name(name), dir_fd=folder)
-                raise
-            draft.hold(stack.pop_all())
-            return draft
+            own = os.dup(folder)
+            stack.callback(os.close, own)
+            return Draft(self.jail.root, scope, collected_at, own, file, stack.pop_all())
 
     def _prune(self, segments: list[str]) -> None:
         """Removes the folders of a scope that are empty."""
@@ -272,8 +289,6 @@ def _is_there(folder: int, name: str) -> bool:
 def _exclusive(folder: int, name: str, stack: ExitStack) -> int:
     """Makes a draft that is this writer's alone. Raises Conflict when the name is taken."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    if _is_there(folder, name):
-        raise Conflict(f"{name} is there already")
     try:
         file = os.open(_draft_name(name), flags, FILE_MODE, dir_fd=folder)
         stack.callback(os.close, file)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +15,18 @@ import structlog
 from persistence.context import Context
 from persistence.errors import InvalidInput, NotFound, PersistenceError, TooLarge
 from persistence.ingest.check import Mended, reconcile
+from persistence.ingest.disk import LOCAL_ERRORS, disk_errors
 from persistence.ingest.envelope import DataFileEnvelope
 from persistence.ingest.hierarchy import Draft
 from persistence.ingest.paths import Stamps, check_collected_at, relative_path
 from persistence.ingest.recorder import Recorder
-from persistence.ingest.registry import LOCAL_ERRORS, IndexEntry, ScopeSummary, disk_errors
+from persistence.ingest.registry import IndexEntry, ScopeSummary
 from persistence.ingest.rules import NO_RULES, Rules, load_rules
 from persistence.ingest.scopes import parse_scope
 from persistence.ingest.store import Post, Sender, TenantStore
 from persistence.ingest.stores import Stores
 from persistence.ingest.text import check_object, written
+from persistence.ingest.writer import Writer
 from persistence.models.base import Json, Model
 from persistence.plane import Plane, first_problem
 from persistence.settings import MEBIBYTE, SERVICE_USER, Settings
@@ -37,10 +38,8 @@ LATEST: Final = "latest"
 
 _IN_MEMORY: Final = 256 * 1024
 _WRITE_AT_ONCE: Final = MEBIBYTE
-_MOST_AT_ONCE: Final = 64
-_GROUPS_AT_ONCE: Final = 2
-_WRITERS: Final = 16
 _POLL_SECONDS: Final = 5.0
+_GATHER_SECONDS: Final = 0.05
 _LONGEST_REST: Final = 30.0
 _KEY_LENGTH: Final = 500
 MENDER: Final = "system:ingest"
@@ -91,10 +90,7 @@ class Ingest:
         self.max_bytes = max_bytes
         self._user_id = plane.settings.user_id if plane else SERVICE_USER
         self._recorder = Recorder(plane, rules) if plane else None
-        self._waiting: list[tuple[UUID, Post, asyncio.Future[None]]] = []
-        self._groups: set[asyncio.Task[None]] = set()
-        self._writers = ThreadPoolExecutor(_WRITERS, "ingest-write")
-        self._committers = ThreadPoolExecutor(_GROUPS_AT_ONCE, "ingest-commit")
+        self._writer = Writer(self.stores)
         self._news = asyncio.Event()
         self._told = asyncio.Event()
 
@@ -106,10 +102,7 @@ class Ingest:
 
     async def close(self) -> None:
         """Waits for what is being written, and closes files and indexes."""
-        while self._groups:
-            await asyncio.wait(self._groups)
-        self._committers.shutdown()
-        self._writers.shutdown()
+        await self._writer.close()
         self.stores.close()
 
     async def put(
@@ -144,13 +137,16 @@ class Ingest:
         )
         try:
             await self._read(tenant_id, post, data)
-            await self._written(tenant_id, post)
+            await self._writer.write(tenant_id, post)
+            if isinstance(post.outcome, BaseException):
+                raise post.outcome
         except PersistenceError:
             DATA_POSTS.labels("refused").inc()
             raise
         entry = post.outcome
         assert isinstance(entry, IndexEntry)
         DATA_POSTS.labels("stored" if post.is_new else "known").inc()
+        self._news.set()
         return _receipt(entry, is_new=post.is_new)
 
     async def wait_until_recorded(self, tenant_id: UUID, receipt: Receipt, seconds: float) -> Receipt:
@@ -302,6 +298,7 @@ class Ingest:
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _POLL_SECONDS)
+                await asyncio.sleep(_GATHER_SECONDS)
 
     async def _read(self, tenant_id: UUID, post: Post, data: bytes | Mapping[str, Json] | AsyncIterable[bytes]) -> None:
         """Takes a post's data into memory, or into a draft where they are large, and checks them."""
@@ -336,55 +333,12 @@ class Ingest:
                         held.clear()
                 await _on_disk(draft.write, bytes(held))
                 await _in_thread(draft.check)
+                await _on_disk(draft.end)
                 await _on_disk(draft.sync)
             except BaseException:
                 store.hierarchy.discard(draft)
                 raise
         return draft
-
-    async def _written(self, tenant_id: UUID, post: Post) -> None:
-        """Waits until a post has gone through the store, together with others. Raises its outcome where that is an error."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((tenant_id, post, done))
-        self._begin_groups()
-        # What is on its way cannot be called back.
-        await asyncio.shield(done)
-        if isinstance(post.outcome, BaseException):
-            raise post.outcome
-
-    def _begin_groups(self) -> None:
-        while self._waiting and len(self._groups) < _GROUPS_AT_ONCE:
-            group, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
-            task = asyncio.create_task(self._commit(group))
-            self._groups.add(task)
-            task.add_done_callback(self._groups.discard)
-
-    async def _commit(self, group: Sequence[tuple[UUID, Post, asyncio.Future[None]]]) -> None:
-        posts: dict[UUID, list[Post]] = {}
-        for tenant_id, post, _ in group:
-            posts.setdefault(tenant_id, []).append(post)
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._committers, self._write, posts)
-        except Exception as error:
-            for _, post, _ in group:
-                post.outcome = post.outcome or error
-        for _, _, done in group:
-            done.set_result(None)
-        self._news.set()
-        loop.call_soon(self._begin_groups)
-
-    def _write(self, posts: Mapping[UUID, Sequence[Post]]) -> None:
-        """Writes posts of several tenants, each tenant's together."""
-        with ExitStack() as stack:
-            stores = {tenant_id: stack.enter_context(self.stores.of(tenant_id)) for tenant_id in posts}
-            fresh = [(stores[tenant_id], post) for tenant_id, some in posts.items() for post in some if post.draft is None]
-            for _ in self._writers.map(lambda pair: pair[0].prepare(pair[1]), fresh):
-                pass
-            for tenant_id, some in posts.items():
-                prepared = [post for post in some if post.outcome is None]
-                if prepared:
-                    stores[tenant_id].publish(prepared, self._writers.map)
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from persistence.encoding import encode
 from persistence.ingest.registry import Registry
 from persistence.models.base import Model
 
@@ -16,8 +17,13 @@ CHANNEL_PREFIX: Final = "data:"
 STORED: Final = "data.stored"
 DELETED: Final = "data.deleted"
 
-# Keeps an entry.
-_ADD = "INSERT INTO journal (path, actor, user_id, entry) VALUES (?, ?, ?, ?)"
+# Keeps entries; a JSON array for each.
+_ADD = """
+INSERT INTO journal (path, actor, user_id, entry)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')
+FROM json_each(?)
+ORDER BY key
+"""
 
 # The oldest entries that can be told in one transaction: one actor and user, and nothing refused.
 _NEXT = """
@@ -27,6 +33,9 @@ FROM (SELECT id, actor, user_id, entry FROM journal WHERE error IS NULL ORDER BY
 JOIN oldest AS o ON o.actor = j.actor AND o.user_id = j.user_id
 ORDER BY j.id
 """
+
+# Removes entries by their numbers.
+_REMOVE = "DELETE FROM journal WHERE id IN (SELECT value FROM json_each(?))"
 
 # How many wait, and how many were refused.
 _COUNTS = "SELECT count(*) FILTER (WHERE error IS NULL), count(error) FROM journal"
@@ -91,9 +100,9 @@ class Journal:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def add(self, entry: JournalEntry) -> None:
-        """To be called in the transaction that changes the file's row."""
-        self._registry.run(_ADD, [entry.path, entry.actor, str(entry.user_id), entry.model_dump_json()])
+    def add(self, entries: Sequence[JournalEntry]) -> None:
+        """To be called in the transaction that changes the files' rows."""
+        self._registry.run(_ADD, [encode([(entry.path, entry.actor, entry.user_id, encode(entry.__dict__)) for entry in entries])])
 
     def next(self, most: int) -> list[tuple[int, JournalEntry]]:
         """The oldest entries that can be told together, with their numbers."""
@@ -107,10 +116,8 @@ class Journal:
     def told(self, done: Sequence[tuple[int, JournalEntry, UUID]]) -> None:
         """Removes entries of which the database knows. done: number, entry, id of its signal."""
         with self._registry.transaction():
-            for number, entry, signal_id in done:
-                if entry.kind == STORED:
-                    self._registry.note_recorded(entry.path, str(signal_id))
-                self._registry.run("DELETE FROM journal WHERE id = ?", [number])
+            self._registry.note_recorded([(entry.path, signal_id) for _, entry, signal_id in done if entry.kind == STORED])
+            self._registry.run(_REMOVE, [encode([number for number, _, _ in done])])
 
     def refused(self, number: int, error: str) -> None:
         """Sets an entry aside that the database does not take."""

@@ -57,7 +57,7 @@ def build_data_file_path(base_dir: str | Path, scope: str, collected_at: str) ->
 
 def relative_path(scope: str, collected_at: str) -> str:
     """The same, from the tenant's data folder on; this is what the registry calls a file's path."""
-    return build_data_file_path("", scope, collected_at).as_posix()
+    return f"{'/'.join(scope_to_path_segments(scope))}/{timestamp_to_filename(collected_at)}{SUFFIX}"
 
 
 def generate_collected_at(now: datetime | None = None) -> str:

@@ -1,67 +1,38 @@
-"""The local index of a tenant's data files, and the journal of what the database has not been told: one SQLite database, in WAL mode."""
+"""The local index of a tenant's data files: what is asked of it, and told."""
 
-import errno
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-from persistence.errors import ConfigurationError, StorageFull, Unavailable
-from persistence.ingest.jail import FILE_MODE
+from persistence.encoding import encode
 from persistence.models.base import Model
-
-_BUSY_SECONDS: Final = 60
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-LOCAL_ERRORS: Final = (OSError, sqlite3.Error)
-"""What files and index may fail with."""
-
-# Each step leads from the version before it to its own; what landed is never changed. (PRAGMA user_version holds the version.)
-_STEPS: Final = (
-    """
-    CREATE TABLE data_files (
-      id INTEGER PRIMARY KEY AUTOINCREMENT,
-      file_id TEXT,
-      path TEXT NOT NULL UNIQUE,
-      scope TEXT NOT NULL,
-      collected_at TEXT NOT NULL,
-      created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-      size_bytes INTEGER NOT NULL DEFAULT 0,
-      sha256 TEXT,
-      instant TEXT GENERATED ALWAYS AS (rtrim(collected_at, 'Z')) VIRTUAL
-    );
-    CREATE INDEX data_files_scope ON data_files (scope, instant);
-    CREATE INDEX data_files_collected_at ON data_files (instant);
-    CREATE INDEX data_files_file_id ON data_files (file_id);
-    CREATE INDEX data_files_content ON data_files (scope, sha256);
-    CREATE TABLE idempotency_keys (
-      scope TEXT NOT NULL,
-      idempotency_key TEXT NOT NULL,
-      path TEXT NOT NULL,
-      PRIMARY KEY (scope, idempotency_key)
-    ) WITHOUT ROWID;
-    CREATE INDEX idempotency_keys_path ON idempotency_keys (path);
-    CREATE TABLE journal (
-      id INTEGER PRIMARY KEY AUTOINCREMENT,
-      path TEXT NOT NULL,
-      actor TEXT NOT NULL,
-      user_id TEXT NOT NULL,
-      entry TEXT NOT NULL,
-      error TEXT
-    );
-    CREATE INDEX journal_path ON journal (path);
-    """,
-)
-
 
 # Adds a file; the row as it is then.
 _INSERT = """
 INSERT INTO data_files (file_id, path, scope, collected_at, size_bytes, sha256)
 VALUES (:file_id, :path, :scope, :collected_at, :size_bytes, :sha256)
 RETURNING id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+"""
+
+# Adds files; a JSON array for each.
+_INSERT_MANY = """
+INSERT INTO data_files (path, scope, collected_at, size_bytes, sha256)
+SELECT
+  json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]')
+FROM json_each(?)
+ORDER BY key
+RETURNING id, file_id, path, scope, collected_at, created_at, size_bytes, sha256
+"""
+
+# Keeps the ids of files' signals; pairs of path and id.
+_NOTE_RECORDED = """
+UPDATE data_files
+SET file_id = json_extract(n.value, '$[1]')
+FROM json_each(?) AS n
+WHERE data_files.path = json_extract(n.value, '$[0]')
 """
 
 # One file by its path.
@@ -177,50 +148,6 @@ class ScopeSummary(Model):
     unrecorded: int
 
 
-def initialize_database(path: str | Path) -> sqlite3.Connection:
-    """Opens an index and brings it up to date; makes it where there is none. Safe to call by several processes at once.
-
-    path: or ``:memory:``. Raises ConfigurationError for an index of a newer release, sqlite3.DatabaseError for a file that is none.
-    """
-    if str(path) != ":memory:":
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        _migrate(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: str | Path) -> None:
-    if _version(connection) == len(_STEPS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection)
-        if version > len(_STEPS):
-            raise ConfigurationError(
-                f"{path}: is of version {version}, and this release knows {len(_STEPS)}",
-                hint="use the newer release; or move the file away and run: persistence data reindex",
-            )
-        for step in _STEPS[version:]:
-            for statement in step.split(";"):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
 class Registry:
     """One connection to an index. Threads may share it: they take turns."""
 
@@ -255,6 +182,11 @@ class Registry:
             "sha256": sha256,
         }
         return _entries(self.run(_INSERT, row))[0]
+
+    def insert_many(self, rows: Sequence[tuple[str, str, str, int, str]]) -> list[IndexEntry]:
+        """Adds files in one statement. rows: path, scope, collected_at, size_bytes, sha256. Raises sqlite3.IntegrityError."""
+        entries = {entry.path: entry for entry in _entries(self.run(_INSERT_MANY, [encode(rows)]))}
+        return [entries[row[0]] for row in rows]
 
     def find_by_path(self, path: str) -> IndexEntry | None:
         """The file at a path."""
@@ -304,9 +236,9 @@ class Registry:
             "INSERT OR IGNORE INTO idempotency_keys (scope, idempotency_key, path) VALUES (?, ?, ?)", [scope, idempotency_key, path]
         )
 
-    def note_recorded(self, path: str, file_id: str) -> None:
-        """Keeps the id of a file's signal."""
-        self.run("UPDATE data_files SET file_id = ? WHERE path = ?", [file_id, path])
+    def note_recorded(self, pairs: Sequence[tuple[str, UUID]]) -> None:
+        """Keeps the ids of files' signals. pairs: path and id."""
+        self.run(_NOTE_RECORDED, [encode(pairs)])
 
     def delete_by_path(self, path: str) -> bool:
         """Removes a file's row, and the keys that stood for it. False when there is none."""
@@ -332,20 +264,3 @@ def _entries(rows: Sequence[sqlite3.Row]) -> list[IndexEntry]:
 
 def _first(rows: Sequence[sqlite3.Row]) -> IndexEntry | None:
     return _entries(rows)[0] if rows else None
-
-
-@contextmanager
-def disk_errors(place: str) -> Iterator[None]:
-    """Says what a full disk means. Raises StorageFull."""
-    try:
-        yield
-    except (OSError, sqlite3.OperationalError) as error:
-        number = getattr(error, "errno", None)
-        if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            reason = os.strerror(number) if number is not None else str(error)
-            raise StorageFull(f"{place}: nothing was stored: {reason}", hint="make room on its disk, then send it again") from error
-        if isinstance(error, sqlite3.OperationalError):
-            raise Unavailable(
-                f"{place}: the index does not answer: {error}", hint="try again; look for a process that keeps it busy"
-            ) from error
-        raise

@@ -4,18 +4,20 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from persistence.errors import ConfigurationError, IdempotencyMismatch, NotFound
+from persistence.ingest.disk import disk_errors
 from persistence.ingest.hierarchy import Draft, HierarchyManager
+from persistence.ingest.index import initialize_database
 from persistence.ingest.jail import FILE_MODE
 from persistence.ingest.journal import DELETED, STORED, Journal, JournalEntry, id_of_content, id_of_deletion, id_of_file
 from persistence.ingest.paths import Stamps, relative_path
-from persistence.ingest.registry import IndexEntry, Registry, disk_errors, initialize_database
+from persistence.ingest.registry import IndexEntry, Registry
 from persistence.models import new_id
 from persistence.models.base import Model
 
@@ -43,7 +45,12 @@ class Post:
     idempotency_key: str | None = None
     deduplicates: bool = False
     outcome: "IndexEntry | BaseException | None" = None
-    is_new: bool = field(default=True)
+    is_new: bool = True
+
+    @property
+    def is_once(self) -> bool:
+        """Whether content that is there already is not to be stored again."""
+        return self.deduplicates or self.idempotency_key is not None
 
 
 class TenantStore:
@@ -80,16 +87,38 @@ class TenantStore:
         finally:
             os.close(file)
 
-    def prepare(self, post: Post) -> None:
-        """Writes a post's draft, durably. What goes wrong is its outcome."""
-        try:
-            with disk_errors(post.scope):
-                post.draft = self.hierarchy.draft(post.scope)
-                post.draft.write(post.data)
-                post.draft.sync()
-        except BaseException as error:
-            self._drop(post)
-            post.outcome = error
+    def write(self, posts: Sequence[Post]) -> None:
+        """Writes the drafts of posts. What goes wrong is a post's outcome."""
+        by_scope: dict[str, list[Post]] = {}
+        for post in posts:
+            by_scope.setdefault(post.scope, []).append(post)
+        for scope, some in by_scope.items():
+            try:
+                with disk_errors(scope):
+                    self._draft(scope, some)
+            except BaseException as error:
+                self._fail(some, error)
+
+    def _draft(self, scope: str, posts: Sequence[Post]) -> None:
+        while True:
+            try:
+                for post, draft in zip(posts, self.hierarchy.drafts(scope, len(posts)), strict=True):
+                    post.draft = draft
+                    draft.fill(post.data)
+                return
+            except FileNotFoundError:  # somebody removed the folder while it was empty
+                for post in posts:
+                    self._drop(post)
+
+    def sync(self, posts: Sequence[Post]) -> None:
+        """Makes written drafts durable. What goes wrong is a post's outcome."""
+        for post in posts:
+            if post.draft is not None and post.outcome is None:
+                try:
+                    with disk_errors(post.scope):
+                        post.draft.sync()
+                except BaseException as error:
+                    self._fail([post], error)
 
     def publish(
         self, posts: Sequence[Post], each: Callable[[Callable[[Draft], None], Iterable[Draft]], Iterable[Any]] = map
@@ -98,16 +127,20 @@ class TenantStore:
         published: list[Draft] = []
         try:
             with disk_errors("index"), self.registry.transaction():
-                for post in posts:
-                    self._publish(post, published)
+                plain = [post for post in posts if not post.is_once]
+                for some in (*([post] for post in posts if post.is_once and self._is_fresh(post)), plain):
+                    for post in some:
+                        assert post.draft is not None
+                        post.draft.publish()
+                        published.append(post.draft)
+                    self._index(some)
                 for _ in each(Draft.sync_folder, {draft.scope: draft for draft in published}.values()):
                     pass
         except BaseException as error:
             for draft in published:
                 draft.withdraw()
-            for post in posts:
-                post.outcome = error
-        finally:
+            self._fail(posts, error)
+        else:
             for post in posts:
                 self._drop(post)
 
@@ -129,16 +162,8 @@ class TenantStore:
         correlation = sender.correlation_id or (told[0].correlation_id if told else None)
         sha256 = entry.sha256 or ""
         self.registry.delete_by_path(entry.path)
-        self.journal.add(
-            _journalled(
-                DELETED,
-                entry,
-                sender,
-                id_of_deletion(entry.collected_at, sha256, self.store_id),
-                correlation,
-                {**signal, **attributes},
-            )
-        )
+        name = id_of_deletion(entry.collected_at, sha256, self.store_id)
+        self.journal.add([_journalled(DELETED, entry, sender, name, correlation, {**signal, **attributes})])
 
     def adopt(
         self, scope: str, collected_at: str, size_bytes: int, sha256: str, sender: Sender, *, file_id: str | None = None
@@ -148,32 +173,38 @@ class TenantStore:
             relative_path(scope, collected_at), scope, collected_at, size_bytes, sha256=sha256, file_id=file_id
         )
         if file_id is None and not self.journal.entries_of(entry.path):
-            self.journal.add(_journalled(STORED, entry, sender, None, None, {"found": True}))
+            self.journal.add([_journalled(STORED, entry, sender, None, None, {"found": True})])
         return entry
 
-    def _publish(self, post: Post, published: list[Draft]) -> None:
+    def _is_fresh(self, post: Post) -> bool:
+        """Whether a post is to become a file; otherwise it gets its outcome here."""
         draft = post.draft
         assert draft is not None
         try:
             known = self._known(post, draft)
         except IdempotencyMismatch as error:
-            post.outcome = error
-            return
-        post.is_new, post.outcome = known is None, known
-        if known is not None:
-            return
-        draft.publish()
-        published.append(draft)
-        entry = self.registry.insert(draft.path, draft.scope, draft.collected_at, draft.size_bytes, sha256=draft.sha256)
-        once = post.deduplicates or post.idempotency_key is not None
-        name = id_of_content(draft.sha256) if once else id_of_file(draft.collected_at, draft.sha256, self.store_id)
-        key = post.idempotency_key
-        if key is not None:
-            self.registry.keep_key(post.scope, key, entry.path)
-        correlation = post.sender.correlation_id or new_id()
+            post.outcome, post.is_new = error, False
+            return False
+        post.outcome, post.is_new = known, known is None
+        return post.is_new
+
+    def _index(self, posts: Sequence[Post]) -> None:
+        drafts = [post.draft for post in posts if post.draft is not None]
+        entries = self.registry.insert_many(
+            [(draft.path, draft.scope, draft.collected_at, draft.size_bytes, draft.sha256) for draft in drafts]
+        )
+        for post, entry in zip(posts, entries, strict=True):
+            post.outcome = entry
+            if post.idempotency_key is not None:
+                self.registry.keep_key(post.scope, post.idempotency_key, entry.path)
+        self.journal.add([self._stored(post, entry) for post, entry in zip(posts, entries, strict=True)])
+
+    def _stored(self, post: Post, entry: IndexEntry) -> JournalEntry:
+        digest, key = entry.sha256 or "", post.idempotency_key
+        name = id_of_content(digest) if post.is_once else id_of_file(entry.collected_at, digest, self.store_id)
         facts = {} if key is None else {"idempotency_key": key}
-        self.journal.add(_journalled(STORED, entry, post.sender, name, correlation, facts, deduplicates=once))
-        post.outcome = entry
+        correlation_id = post.sender.correlation_id or new_id()
+        return _journalled(STORED, entry, post.sender, name, correlation_id, facts, deduplicates=post.is_once)
 
     def _known(self, post: Post, draft: Draft) -> IndexEntry | None:
         """The file that holds what a post brings, if posts like this are not to be kept twice."""
@@ -187,16 +218,20 @@ class TenantStore:
                         hint="use a new key for new content",
                     )
                 return known
-        elif not post.deduplicates:
-            return None
         known = self.registry.find_by_content(post.scope, draft.sha256)
         if known is not None and key is not None:
             self.registry.keep_key(post.scope, key, known.path)
         return known
 
+    def _fail(self, posts: Sequence[Post], error: BaseException) -> None:
+        for post in posts:
+            self._drop(post)
+            post.outcome = error
+
     def _drop(self, post: Post) -> None:
         if post.draft is not None:
             self.hierarchy.discard(post.draft)
+            post.draft = None
 
 
 def set_index_aside(folder: Path) -> Path | None:

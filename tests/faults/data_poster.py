@@ -22,11 +22,11 @@ RULES = Rules.model_validate(
     {"data:github.*": {"run": "triage", "effects": [{"type": "TEST", "spec": {"n": {"$from": "/data/n"}}}]}}
 )
 POINTS: dict[str, tuple[type, str]] = {
-    "write": (Draft, "write"),
+    "write": (Draft, "fill"),
     "sync": (Draft, "sync"),
     "publish": (Draft, "publish"),
     "folder": (Draft, "sync_folder"),
-    "index": (Registry, "insert"),
+    "index": (Registry, "insert_many"),
     "journal": (Journal, "add"),
     "signal": (Transaction, "_finish"),
     "note": (Journal, "told"),

@@ -18,9 +18,10 @@ from persistence.errors import ConfigurationError, Conflict, IdempotencyMismatch
 from persistence.ingest import Ingest, create_data_file_envelope
 from persistence.ingest.check import Trouble, check
 from persistence.ingest.hierarchy import HierarchyManager
+from persistence.ingest.index import initialize_database
 from persistence.ingest.jail import Jail
 from persistence.ingest.paths import Stamps
-from persistence.ingest.registry import Registry, initialize_database
+from persistence.ingest.registry import Registry
 from persistence.ingest.store import set_index_aside
 
 SCOPE = "instagram.profile"

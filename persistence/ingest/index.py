@@ -1,0 +1,106 @@
+"""The SQLite database of a tenant's tree: the index of its files, and the journal of what the database has not been told."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
+
+from persistence.errors import ConfigurationError
+from persistence.ingest.jail import FILE_MODE
+
+_BUSY_SECONDS: Final = 60
+
+# Each step leads from the version before it to its own; what landed is never changed. (PRAGMA user_version holds the version.)
+_STEPS: Final = (
+    """
+    CREATE TABLE data_files (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      file_id TEXT,
+      path TEXT NOT NULL UNIQUE,
+      scope TEXT NOT NULL,
+      collected_at TEXT NOT NULL,
+      created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+      size_bytes INTEGER NOT NULL DEFAULT 0,
+      sha256 TEXT,
+      instant TEXT GENERATED ALWAYS AS (rtrim(collected_at, 'Z')) VIRTUAL
+    );
+    CREATE INDEX data_files_scope ON data_files (scope, instant);
+    CREATE INDEX data_files_collected_at ON data_files (instant);
+    CREATE INDEX data_files_file_id ON data_files (file_id);
+    CREATE INDEX data_files_content ON data_files (scope, sha256);
+    CREATE TABLE idempotency_keys (
+      scope TEXT NOT NULL,
+      idempotency_key TEXT NOT NULL,
+      path TEXT NOT NULL,
+      PRIMARY KEY (scope, idempotency_key)
+    ) WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_path ON idempotency_keys (path);
+    CREATE TABLE journal (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      path TEXT NOT NULL,
+      actor TEXT NOT NULL,
+      user_id TEXT NOT NULL,
+      entry TEXT NOT NULL,
+      error TEXT
+    );
+    CREATE INDEX journal_path ON journal (path);
+    """,
+)
+
+
+def initialize_database(path: str | Path) -> sqlite3.Connection:
+    """Opens an index and brings it up to date; makes it where there is none. Safe to call by several processes at once.
+
+    path: or ``:memory:``. Raises ConfigurationError for an index of a newer release, sqlite3.DatabaseError for a file that is none.
+    """
+    if str(path) != ":memory:":
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.row_factory = sqlite3.Row
+        _enter_wal_mode(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@retry(
+    retry=retry_if_exception_type(sqlite3.OperationalError),
+    wait=wait_random(0.001, 0.02),
+    stop=stop_after_delay(_BUSY_SECONDS),
+    reraise=True,
+)
+def _enter_wal_mode(connection: sqlite3.Connection) -> None:
+    """Where several do that at once, SQLite refuses instead of waiting."""
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _migrate(connection: sqlite3.Connection, path: str | Path) -> None:
+    if _version(connection) == len(_STEPS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version > len(_STEPS):
+            raise ConfigurationError(
+                f"{path}: is of version {version}, and this release knows {len(_STEPS)}",
+                hint="use the newer release; or move the file away and run: persistence data reindex",
+            )
+        for step in _STEPS[version:]:
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
