@@ -16,6 +16,7 @@ from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.gates.record import record
 from persistence.importing.importer import Importer
+from persistence.ingest import Rules
 from persistence.models import Effect, Role, Run, Tenant
 from persistence.outbox import Delivery, PermanentFailure, Worker
 from tests.browser import browsing
@@ -24,13 +25,29 @@ from tests.real import first_cases
 from tests.serving import Service, serving
 
 AXE = Path(str(files("axe_playwright_python"))) / "axe.min.js"
-PAGES = ("/console/", "/console/runs", "/console/dead-letters", "/console/outbox", "/console/gates", "/console/compare")
+PAGES = (
+    "/console/",
+    "/console/runs",
+    "/console/dead-letters",
+    "/console/data",
+    "/console/outbox",
+    "/console/gates",
+    "/console/compare",
+)
 
 
 @pytest.fixture
 async def service(plane: Plane) -> AsyncIterator[Service]:
-    async with serving(plane, requests_per_second=1000) as running:
+    rules = Rules.model_validate({"data:web.form": {"run": "answer"}})
+    async with serving(plane, rules=rules, requests_per_second=1000) as running:
         yield running
+
+
+async def posted(service: Service, tenant: Tenant, data: dict[str, object]) -> str:
+    """Data that came in and are on the record. When they were collected."""
+    receipt = await service.ingest.put(tenant.tenant_id, "web.form", data, actor="user:ada")
+    await service.ingest.wait_until_recorded(tenant.tenant_id, receipt, 30)
+    return receipt.collected_at
 
 
 @asynccontextmanager
@@ -217,6 +234,7 @@ async def test_the_overview_lives(service: Service, tenant: Tenant, plane: Plane
 async def test_the_pages_are_open_to_all(service: Service, tenant: Tenant, plane: Plane, audit_dsn: str, dsn: str) -> None:
     """No axe violations, light and dark; the keyboard reaches what the mouse does."""
     run, effect = await failing_history(plane, tenant)
+    collected_at = await posted(service, tenant, {"name": "Ada"})
     outcomes = await Runner(audit_dsn, dsn, plane.settings, Options()).run(shipped_suites())
     await record(dsn, plane.settings, outcomes, Options(), seconds=1, actor="user:op")
     found = []
@@ -227,6 +245,8 @@ async def test_the_pages_are_open_to_all(service: Service, tenant: Tenant, plane
                     *PAGES,
                     f"/console/runs/{run.id}",
                     f"/console/effects/{effect.id}",
+                    "/console/data/web.form",
+                    f"/console/data/web.form/{collected_at}",
                     f"/console/compare?left={run.id}&right={effect.run_id}",
                 ):
                     await page.goto(path)
@@ -253,6 +273,30 @@ async def test_a_real_history_is_shown_without_complaint(
             answer = await page.goto(path)
             assert answer is not None
             assert answer.status == 200, path
+
+
+async def test_data_lead_to_the_run_that_they_started_and_back(service: Service, tenant: Tenant) -> None:
+    for number in range(60):
+        collected_at = await posted(service, tenant, {"number": number, "text": "<script>alert(1)</script>"})
+    await service.ingest.put(tenant.tenant_id, "web.large", {"text": "x" * 100_000}, actor="user:ada")
+    async with browsing() as browser, visit(browser, service, tenant) as page:
+        await page.get_by_role("link", name="Data").click()
+        await page.get_by_role("link", name="web.form").click()
+        await page.get_by_role("link", name="Older").click()
+        await expect(page.get_by_role("region", name="Data files").get_by_role("row")).to_have_count(11)
+        await page.get_by_role("link", name="Newest").click()
+        await page.get_by_role("link", name=collected_at).click()
+        content = page.get_by_role("region", name="Content of the file")
+        await expect(content).to_contain_text('"number": 59')
+        await expect(content).to_contain_text("<script>alert(1)</script>")
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Download").click()
+        assert json.loads((await (await download.value).path()).read_text())["data"]["number"] == 59
+        await page.get_by_role("region", name="Runs that it started").get_by_role("link").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("answer")
+        await page.get_by_role("link", name=f"web.form {collected_at}").click()
+        await page.goto("/console/data/web.large/latest")
+        await expect(page.get_by_text("bytes more are not shown")).to_be_visible()
 
 
 async def test_workers_and_their_leases_are_shown(service: Service, tenant: Tenant, plane: Plane) -> None:
