@@ -106,6 +106,11 @@ class Tokens:
         return await fetched(self._pool, self._settings, statement, *arguments)
 
 
+def check_token(text: str) -> None:
+    """Raises NotAuthenticated for a text that no token can be."""
+    _parts(text)
+
+
 async def tokens_of(tx: Transaction) -> list[ApiToken]:
     """The tokens of the transaction's tenant, the newest first."""
     return [ApiToken(**row) for row in await tx.fetch(_LIST, tx.context.tenant_id)]

@@ -29,7 +29,7 @@ from persistence.cli.tenant import operator
 from persistence.errors import ImportFailed, PersistenceError, ServerError, Unavailable
 from persistence.ingest import Ingest, open_ingest
 from persistence.ingest.check import Finding, Mended, check
-from persistence.ingest.disk import LOCAL_ERRORS
+from persistence.ingest.disk import LOCAL_ERRORS, is_broken_index
 from persistence.ingest.hierarchy import mapped
 from persistence.ingest.intake import LATEST
 from persistence.ingest.registry import IndexEntry
@@ -280,9 +280,9 @@ def _is_readable(place: _Place) -> bool:
     try:
         with place.ingest.stores.of(place.tenant_id) as store:
             return store.is_sound()
-    except PersistenceError:
-        raise
-    except LOCAL_ERRORS:
+    except LOCAL_ERRORS as error:
+        if not is_broken_index(error):
+            raise
         return False
 
 

@@ -213,8 +213,6 @@ def _facts(entry: _Entry) -> tuple[int, str]:
     file = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=entry.folder)
     try:
         size = os.fstat(file).st_size
-        if size == 0:
-            raise MalformedData("it is empty")
         return size, _digest(mapped(file), entry.scope, entry.collected_at or "")
     finally:
         os.close(file)

@@ -14,6 +14,11 @@ LOCAL_ERRORS: Final = (OSError, sqlite3.Error)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def is_broken_index(error: BaseException) -> bool:
+    """Whether SQLite says that a file is no database, or a damaged one."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+
+
 @contextmanager
 def disk_errors(place: str) -> Iterator[None]:
     """Says what a full disk means. Raises StorageFull."""

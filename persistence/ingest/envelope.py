@@ -37,7 +37,7 @@ class IngestResponse(_Camel):
 
     scope: str = Field(examples=["github.issues"])
     collected_at: CollectedAt = Field(alias="collectedAt", examples=["2026-01-21T10:00:00Z"])
-    status: Literal["stored", "syncing"] = "stored"
+    status: Literal["stored"] = "stored"
     recorded: bool = False
 
 

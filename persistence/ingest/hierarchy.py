@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from persistence.errors import Conflict, PersistenceError
+from persistence.errors import Conflict, MalformedData, PersistenceError
 from persistence.ingest.envelope import TAIL, DataFileEnvelope, head
 from persistence.ingest.jail import FILE_MODE, Jail
 from persistence.ingest.paths import SUFFIX, Stamps, filename_to_timestamp, relative_path, timestamp_to_filename
@@ -270,7 +270,9 @@ def dead_draft(folder: int, draft: str, *, remove: bool = False) -> bool:
 
 
 def mapped(file: int) -> memoryview:
-    """An open file's content, without reading it into memory; valid for as long as somebody holds it. Raises ValueError for an empty one."""
+    """An open file's content, without reading it into memory; valid for as long as somebody holds it. Raises MalformedData for an empty one."""
+    if os.fstat(file).st_size == 0:
+        raise MalformedData("file: is empty")
     return memoryview(mmap.mmap(file, 0, prot=mmap.PROT_READ))
 
 

@@ -42,6 +42,7 @@ _STEPS: Final = (
       path TEXT NOT NULL,
       actor TEXT NOT NULL,
       user_id TEXT NOT NULL,
+      source TEXT NOT NULL,
       entry TEXT NOT NULL,
       error TEXT
     );

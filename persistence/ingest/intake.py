@@ -9,13 +9,12 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
-import anyio.to_thread
 import structlog
 
 from persistence.context import Context
 from persistence.errors import InvalidInput, NotFound, PersistenceError, TooLarge
 from persistence.ingest.check import Mended, reconcile
-from persistence.ingest.disk import LOCAL_ERRORS, disk_errors
+from persistence.ingest.disk import disk_errors
 from persistence.ingest.envelope import DataFileEnvelope
 from persistence.ingest.hierarchy import Draft
 from persistence.ingest.paths import Stamps, check_collected_at, relative_path
@@ -26,6 +25,7 @@ from persistence.ingest.scopes import parse_scope
 from persistence.ingest.store import Post, Sender, TenantStore
 from persistence.ingest.stores import Stores
 from persistence.ingest.text import check_object, written
+from persistence.ingest.threads import in_thread
 from persistence.ingest.writer import Writer
 from persistence.models.base import Json, Model
 from persistence.plane import Plane, first_problem
@@ -40,6 +40,7 @@ _IN_MEMORY: Final = 256 * 1024
 _WRITE_AT_ONCE: Final = MEBIBYTE
 _POLL_SECONDS: Final = 5.0
 _GATHER_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 0.25
 _LONGEST_REST: Final = 30.0
 _KEY_LENGTH: Final = 500
 MENDER: Final = "system:ingest"
@@ -92,6 +93,7 @@ class Ingest:
         self._recorder = Recorder(plane, rules) if plane else None
         self._writer = Writer(self.stores)
         self._news = asyncio.Event()
+        self._posted: set[UUID] = set()
         self._told = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -146,7 +148,7 @@ class Ingest:
         entry = post.outcome
         assert isinstance(entry, IndexEntry)
         DATA_POSTS.labels("stored" if post.is_new else "known").inc()
-        self._news.set()
+        self._note(tenant_id)
         return _receipt(entry, is_new=post.is_new)
 
     async def wait_until_recorded(self, tenant_id: UUID, receipt: Receipt, seconds: float) -> Receipt:
@@ -161,7 +163,8 @@ class Ingest:
                         return receipt
                     receipt = _receipt(entry, is_new=receipt.is_new)
                     if not receipt.recorded:
-                        await told.wait()
+                        with contextlib.suppress(TimeoutError):  # another process may record it
+                            await asyncio.wait_for(told.wait(), _LOOK_SECONDS)
         return receipt
 
     async def find(self, tenant_id: UUID, scope: str, collected_at: str) -> IndexEntry:
@@ -240,27 +243,26 @@ class Ingest:
         sender = self._sender(tenant_id, actor, user_id, source, correlation_id)
         check_collected_at(collected_at)
         await self._ask(tenant_id, lambda store: store.delete(scope, collected_at, sender))
-        self._news.set()
+        self._note(tenant_id)
 
     async def mend(self, tenant_id: UUID, *, thoroughly: bool = False) -> Mended:
         """Gives files without row theirs, forgets rows without file, removes dead drafts; see ``check``. thoroughly: reads every file."""
         mended = await self._ask(tenant_id, lambda store: reconcile(store, self._mender(tenant_id), thoroughly=thoroughly))
-        self._news.set()
+        self._note(tenant_id)
         return mended
 
     async def record(self, tenant_id: UUID) -> int:
         """Tells the database what a tenant's journal holds. Returns how many entries that were. Raises PersistenceError while it is away."""
         if self._recorder is None:
             raise PersistenceError("nothing can be recorded without a plane", hint="use it as: Ingest(folder, plane)")
-        with ExitStack() as stack:
-            store = await _in_thread(stack.enter_context, self.stores.of(tenant_id))
-            if not await _in_thread(stack.enter_context, store.recording()):
-                return 0  # another process does it
-            recorded = await self._recorder.record(tenant_id, store)
-        if recorded:
+        try:
+            async with self._held(tenant_id) as (store, stack):
+                if not await in_thread(stack.enter_context, store.recording()):
+                    return 0  # another process does it
+                return await self._recorder.record(tenant_id, store)
+        finally:
             told, self._told = self._told, asyncio.Event()
             told.set()
-        return recorded
 
     async def attend(self) -> None:
         """Mends what was left behind, then keeps telling the database what is stored, until it is cancelled."""
@@ -269,36 +271,46 @@ class Ingest:
             tasks.create_task(self._record_all())
 
     async def _mend_all(self) -> None:
-        for tenant_id in await _in_thread(self.stores.tenants):
+        for tenant_id in await in_thread(self.stores.tenants):
             try:
                 await self._ask(tenant_id, lambda store: store.journal.take_up())
                 mended = await self.mend(tenant_id)
-            except (PersistenceError, *LOCAL_ERRORS) as error:
-                _log.error("data_not_mended", tenant_id=str(tenant_id), error=str(error))
+            except Exception as error:
+                _log.exception("data_not_mended", tenant_id=str(tenant_id), error=str(error))
                 continue
             if any(mended.model_dump().values()):
                 _log.warning("data_mended", tenant_id=str(tenant_id), **mended.model_dump())
 
     async def _record_all(self) -> None:
-        rest = 0.0
+        """Those who posted are recorded at once; all others are looked at now and then: other processes post, too."""
+        rest, everybody = 0.0, True
         while True:
             self._news.clear()
-            waiting = 0
-            try:
-                for tenant_id in await _in_thread(self.stores.tenants):
-                    if (await self.waiting(tenant_id))[0]:
-                        await self.record(tenant_id)
-                    waiting += sum(await self.waiting(tenant_id))
-                rest = 0.0
+            tenants = await in_thread(self.stores.tenants) if everybody else sorted(self._posted)
+            self._posted.clear()
+            waiting, failed = 0, []
+            for tenant_id in tenants:
+                try:
+                    waiting += await self._recorded(tenant_id)
+                except Exception as error:  # one tenant's trouble is not the others'
+                    failed.append(tenant_id)
+                    _log.warning("data_not_recorded", tenant_id=str(tenant_id), error=str(error))
+            if everybody:
                 DATA_UNRECORDED.set(waiting)
-            except (PersistenceError, *LOCAL_ERRORS) as error:
-                rest = min(_LONGEST_REST, max(0.5, 2 * rest))
-                _log.warning("data_not_recorded", error=str(error), again_in=rest)
-                await asyncio.sleep(rest)
-                continue
-            with contextlib.suppress(TimeoutError):
+            self._posted.update(failed)
+            rest = min(_LONGEST_REST, max(0.5, 2 * rest)) if failed else 0.0
+            everybody = False
+            try:
                 await asyncio.wait_for(self._news.wait(), _POLL_SECONDS)
-                await asyncio.sleep(_GATHER_SECONDS)
+            except TimeoutError:
+                everybody = True
+            await asyncio.sleep(max(rest, _GATHER_SECONDS))
+
+    async def _recorded(self, tenant_id: UUID) -> int:
+        """Records what waits. Returns how many changes the database does not know of then."""
+        if (await self.waiting(tenant_id))[0]:
+            await self.record(tenant_id)
+        return sum(await self.waiting(tenant_id))
 
     async def _read(self, tenant_id: UUID, post: Post, data: bytes | Mapping[str, Json] | AsyncIterable[bytes]) -> None:
         """Takes a post's data into memory, or into a draft where they are large, and checks them."""
@@ -312,33 +324,54 @@ class Ingest:
                     return
             data = b"".join(chunks)
         elif isinstance(data, Mapping):
-            data = written(data)
+            data = await in_thread(written, data)
         self._check_size(len(data))
-        check_object(data)
+        if len(data) > _IN_MEMORY:
+            await in_thread(check_object, data)
+        else:
+            check_object(data)
         post.data = data
 
     async def _spooled(self, tenant_id: UUID, scope: str, begun: bytes, rest: AsyncIterator[bytes]) -> Draft:
         """A draft with all of a stream in it, durable and checked."""
-        with ExitStack() as stack:
-            store = await _in_thread(stack.enter_context, self.stores.of(tenant_id))
-            draft: Draft = await _on_disk(store.hierarchy.draft, scope)
-            try:
-                size, held = len(begun), bytearray(begun)
-                async for chunk in rest:
-                    size += len(chunk)
-                    self._check_size(size)
-                    held += chunk
-                    if len(held) >= _WRITE_AT_ONCE:
-                        await _on_disk(draft.write, bytes(held))
-                        held.clear()
-                await _on_disk(draft.write, bytes(held))
-                await _in_thread(draft.check)
-                await _on_disk(draft.end)
-                await _on_disk(draft.sync)
-            except BaseException:
-                store.hierarchy.discard(draft)
-                raise
+        async with self._held(tenant_id) as (store, unfinished):
+
+            def begin() -> Draft:
+                draft = store.hierarchy.draft(scope)
+                unfinished.callback(store.hierarchy.discard, draft)
+                return draft
+
+            draft = await _on_disk(begin)
+            size, held = len(begun), bytearray(begun)
+            async for chunk in rest:
+                size += len(chunk)
+                self._check_size(size)
+                held += chunk
+                if len(held) >= _WRITE_AT_ONCE:
+                    await _on_disk(draft.write, bytes(held))
+                    held.clear()
+            await _on_disk(draft.write, bytes(held))
+            await in_thread(draft.check)
+            await _on_disk(draft.end)
+            await _on_disk(draft.sync)
+            unfinished.pop_all()
         return draft
+
+    @asynccontextmanager
+    async def _held(self, tenant_id: UUID) -> AsyncIterator[tuple[TenantStore, ExitStack]]:
+        """A tenant's store, and a stack for what is let go of before it; both in threads."""
+        with_store, more = ExitStack(), ExitStack()
+        try:
+            yield await in_thread(with_store.enter_context, self.stores.of(tenant_id)), more
+        finally:
+            try:
+                await in_thread(more.close)
+            finally:
+                await in_thread(with_store.close)
+
+    def _note(self, tenant_id: UUID) -> None:
+        self._posted.add(tenant_id)
+        self._news.set()
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
@@ -360,7 +393,7 @@ class Ingest:
             with self.stores.of(tenant_id) as store:
                 return question(store)
 
-        return await _in_thread(answer)
+        return await in_thread(answer)
 
 
 def open_ingest(settings: Settings, plane: Plane | None, *, max_bytes: int = DATA_INGEST_MAX_SIZE) -> Ingest:
@@ -370,13 +403,9 @@ def open_ingest(settings: Settings, plane: Plane | None, *, max_bytes: int = DAT
     return Ingest(folder, plane, rules=rules, max_bytes=max_bytes)
 
 
-async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    return await anyio.to_thread.run_sync(work, *arguments)
-
-
 async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:
     with disk_errors("body"):
-        return await _in_thread(work, *arguments)
+        return await in_thread(work, *arguments)
 
 
 def _receipt(entry: IndexEntry, *, is_new: bool) -> Receipt:

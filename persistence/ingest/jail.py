@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ class Jail:
 
     def __init__(self, root: Path) -> None:
         """root: made if it is not there. What it is itself, a symlink too, is up to whoever names it."""
-        root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(root)
         self.root = root
 
     @contextmanager
@@ -44,6 +44,23 @@ def check_name(name: str) -> str:
     return name
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it that are missing, durably and for their owner alone."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(FOLDER_MODE, exist_ok=True)
+            sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder durable."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def _step(folder: int, name: str, *, make: bool) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
     try:
@@ -51,10 +68,7 @@ def _step(folder: int, name: str, *, make: bool) -> int:
     except FileNotFoundError:
         if not make:
             raise
-    try:
+    with suppress(FileExistsError):  # somebody else was faster, and may not have come to the next line
         os.mkdir(name, FOLDER_MODE, dir_fd=folder)
-    except FileExistsError:
-        pass  # somebody else was faster
-    else:
-        os.fsync(folder)
+    os.fsync(folder)
     return os.open(name, flags, dir_fd=folder)

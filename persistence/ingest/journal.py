@@ -19,18 +19,19 @@ DELETED: Final = "data.deleted"
 
 # Keeps entries; a JSON array for each.
 _ADD = """
-INSERT INTO journal (path, actor, user_id, entry)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')
+INSERT INTO journal (path, actor, user_id, source, entry)
+SELECT
+  json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]')
 FROM json_each(?)
 ORDER BY key
 """
 
-# The oldest entries that can be told in one transaction: one actor and user, and nothing refused.
+# The oldest entries that can be told in one transaction: one actor, user and source, and nothing refused.
 _NEXT = """
-WITH oldest AS (SELECT actor, user_id FROM journal WHERE error IS NULL ORDER BY id LIMIT 1)
+WITH oldest AS (SELECT actor, user_id, source FROM journal WHERE error IS NULL ORDER BY id LIMIT 1)
 SELECT j.id, j.entry
-FROM (SELECT id, actor, user_id, entry FROM journal WHERE error IS NULL ORDER BY id LIMIT ?) AS j
-JOIN oldest AS o ON o.actor = j.actor AND o.user_id = j.user_id
+FROM (SELECT id, actor, user_id, source, entry FROM journal WHERE error IS NULL ORDER BY id LIMIT ?) AS j
+JOIN oldest AS o ON o.actor = j.actor AND o.user_id = j.user_id AND o.source = j.source
 ORDER BY j.id
 """
 
@@ -102,7 +103,9 @@ class Journal:
 
     def add(self, entries: Sequence[JournalEntry]) -> None:
         """To be called in the transaction that changes the files' rows."""
-        self._registry.run(_ADD, [encode([(entry.path, entry.actor, entry.user_id, encode(entry.__dict__)) for entry in entries])])
+        self._registry.run(
+            _ADD, [encode([(entry.path, entry.actor, entry.user_id, entry.source, encode(entry.__dict__)) for entry in entries])]
+        )
 
     def next(self, most: int) -> list[tuple[int, JournalEntry]]:
         """The oldest entries that can be told together, with their numbers."""

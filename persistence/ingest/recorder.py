@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
-import anyio.to_thread
-
 from persistence.encoding import encode_bytes
 from persistence.errors import (
     Conflict,
@@ -21,6 +19,7 @@ from persistence.ingest.hierarchy import mapped
 from persistence.ingest.journal import DELETED, JournalEntry, id_of_content, id_of_file
 from persistence.ingest.rules import NO_RULES, Rule, Rules
 from persistence.ingest.store import TenantStore
+from persistence.ingest.threads import in_thread
 from persistence.models import NewSignal, Signal
 from persistence.plane import Plane
 from persistence.transaction import Transaction
@@ -48,7 +47,7 @@ class Recorder:
         nothing is lost, call it again.
         """
         recorded = 0
-        while entries := await anyio.to_thread.run_sync(store.journal.next, MOST_AT_ONCE):
+        while entries := await in_thread(store.journal.next, MOST_AT_ONCE):
             recorded += await self._told(tenant_id, store, entries)
         return recorded
 
@@ -58,12 +57,12 @@ class Recorder:
             signals = await self._tell(tenant_id, store, [entry for _, entry in entries])
         except _REFUSALS as error:
             if len(entries) == 1:
-                await anyio.to_thread.run_sync(store.journal.refused, entries[0][0], str(error))
+                await in_thread(store.journal.refused, entries[0][0], str(error))
                 return 0
             middle = len(entries) // 2
             return await self._told(tenant_id, store, entries[:middle]) + await self._told(tenant_id, store, entries[middle:])
         done = [(number, entry, signal.id) for (number, entry), signal in zip(entries, signals, strict=True)]
-        await anyio.to_thread.run_sync(store.journal.told, done)
+        await in_thread(store.journal.told, done)
         return len(done)
 
     async def _tell(self, tenant_id: UUID, store: TenantStore, entries: Sequence[JournalEntry]) -> list[Signal]:
@@ -89,7 +88,7 @@ class Recorder:
             return
         name, rule = found
         try:
-            specs = await anyio.to_thread.run_sync(_specs, store, entry, rule, tx.settings.max_event_bytes) if rule.reads else []
+            specs = await in_thread(_specs, store, entry, rule, tx.settings.max_event_bytes) if rule.reads else []
         except PersistenceError as error:
             tx.signals.reject(signal, error={"message": str(error), "rule": name})
             return

@@ -255,7 +255,9 @@ class Registry:
         return [row[0] for row in self.run("PRAGMA quick_check") if row[0] != "ok"]
 
     def close(self) -> None:
-        self._connection.close()
+        """Waits for whoever has their turn."""
+        with self._turn:
+            self._connection.close()
 
 
 def _entries(rows: Sequence[sqlite3.Row]) -> list[IndexEntry]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from persistence.errors import ConfigurationError, IdempotencyMismatch, NotFound
-from persistence.ingest.disk import disk_errors
+from persistence.errors import ConfigurationError, IdempotencyMismatch, NotFound, Unavailable
+from persistence.ingest.disk import LOCAL_ERRORS, disk_errors
 from persistence.ingest.hierarchy import Draft, HierarchyManager
 from persistence.ingest.index import initialize_database
-from persistence.ingest.jail import FILE_MODE
+from persistence.ingest.jail import FILE_MODE, make_folder
 from persistence.ingest.journal import DELETED, STORED, Journal, JournalEntry, id_of_content, id_of_deletion, id_of_file
 from persistence.ingest.paths import Stamps, relative_path
 from persistence.ingest.registry import IndexEntry, Registry
@@ -23,6 +23,7 @@ from persistence.models.base import Model
 
 INDEX: Final = "index.db"
 _RECORDER: Final = "recorder.lock"
+_TRIES: Final = 100
 
 
 class Sender(Model):
@@ -59,6 +60,7 @@ class TenantStore:
     def __init__(self, folder: Path, store_id: str, stamps: Stamps) -> None:
         """folder: the tenant's; made if it is not there. store_id: tells it from the tenant's stores elsewhere."""
         self.store_id = store_id
+        make_folder(folder)
         self.hierarchy = HierarchyManager(folder / "data", stamps)
         with ExitStack() as stack:
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -73,6 +75,10 @@ class TenantStore:
 
     def close(self) -> None:
         self._resources.close()
+
+    def is_gone(self) -> bool:
+        """Whether somebody removed the tenant's folder."""
+        return os.fstat(self._folder).st_nlink == 0
 
     def is_sound(self) -> bool:
         """Whether the index is whole, as SQLite sees it."""
@@ -100,7 +106,7 @@ class TenantStore:
                 self._fail(some, error)
 
     def _draft(self, scope: str, posts: Sequence[Post]) -> None:
-        while True:
+        for _ in range(_TRIES):
             try:
                 for post, draft in zip(posts, self.hierarchy.drafts(scope, len(posts)), strict=True):
                     post.draft = draft
@@ -109,6 +115,7 @@ class TenantStore:
             except FileNotFoundError:  # somebody removed the folder while it was empty
                 for post in posts:
                     self._drop(post)
+        raise Unavailable(f"{scope}: its folder is removed again and again", hint="look for what does that")
 
     def sync(self, posts: Sequence[Post]) -> None:
         """Makes written drafts durable. What goes wrong is a post's outcome."""
@@ -126,23 +133,38 @@ class TenantStore:
         """Makes drafts visible, indexed and journalled: all of them or none, but for those that are known already. each: as map, perhaps at once."""
         published: list[Draft] = []
         try:
-            with disk_errors("index"), self.registry.transaction():
-                plain = [post for post in posts if not post.is_once]
-                for some in (*([post] for post in posts if post.is_once and self._is_fresh(post)), plain):
-                    for post in some:
-                        assert post.draft is not None
-                        post.draft.publish()
-                        published.append(post.draft)
-                    self._index(some)
+            with disk_errors("index"), self.registry.transaction(), self._withdrawing(published):
+                for post in posts:
+                    # Each has to see what the one before it brought.
+                    if post.is_once and self._is_fresh(post):
+                        self._show([post], published)
+                self._show([post for post in posts if not post.is_once], published)
                 for _ in each(Draft.sync_folder, {draft.scope: draft for draft in published}.values()):
                     pass
         except BaseException as error:
-            for draft in published:
-                draft.withdraw()
+            if any(draft.is_published for draft in published):  # the commit failed
+                with suppress(*LOCAL_ERRORS), self.registry.transaction():
+                    _withdraw(published)
             self._fail(posts, error)
         else:
             for post in posts:
                 self._drop(post)
+
+    @contextmanager
+    def _withdrawing(self, published: Sequence[Draft]) -> Iterator[None]:
+        """Takes files back while nobody else can have seen them without their rows."""
+        try:
+            yield
+        except BaseException:
+            _withdraw(published)
+            raise
+
+    def _show(self, posts: Sequence[Post], published: list[Draft]) -> None:
+        for post in posts:
+            assert post.draft is not None
+            post.draft.publish()
+            published.append(post.draft)
+        self._index(posts)
 
     def delete(self, scope: str, collected_at: str, sender: Sender) -> None:
         """Deletes a file, its row and its keys. Raises NotFound."""
@@ -172,7 +194,8 @@ class TenantStore:
         entry = self.registry.insert(
             relative_path(scope, collected_at), scope, collected_at, size_bytes, sha256=sha256, file_id=file_id
         )
-        if file_id is None and not self.journal.entries_of(entry.path):
+        told = self.journal.entries_of(entry.path)
+        if file_id is None and not (told and told[-1].kind == STORED):
             self.journal.add([_journalled(STORED, entry, sender, None, None, {"found": True})])
         return entry
 
@@ -234,6 +257,11 @@ class TenantStore:
             post.draft = None
 
 
+def _withdraw(published: Sequence[Draft]) -> None:
+    for draft in published:
+        draft.withdraw()
+
+
 def set_index_aside(folder: Path) -> Path | None:
     """Moves a tenant's index away, so that the next to open it makes a new one. None: there was none.
 
@@ -243,10 +271,10 @@ def set_index_aside(folder: Path) -> Path | None:
     try:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         aside = None
-        for name in (f"{INDEX}-wal", f"{INDEX}-shm", INDEX):
-            if (folder / name).exists():
-                aside = folder / f"{name}.{datetime.now(UTC):%Y%m%dT%H%M%S}"
-                os.rename(folder / name, aside)
+        for ending in ("-wal", "-shm", ""):
+            if (folder / (INDEX + ending)).exists():
+                aside = folder / f"{INDEX}.{datetime.now(UTC):%Y%m%dT%H%M%S}{ending}"
+                os.rename(folder / (INDEX + ending), aside)
         return aside
     except BlockingIOError:
         raise ConfigurationError(f"{folder / INDEX} is in use", hint="stop the service first") from None

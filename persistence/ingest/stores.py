@@ -10,7 +10,8 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 from uuid import UUID, uuid4
 
-from persistence.ingest.jail import FOLDER_MODE
+from persistence.ingest.disk import disk_errors
+from persistence.ingest.jail import make_folder, sync_folder
 from persistence.ingest.paths import Stamps
 from persistence.ingest.store import TenantStore
 
@@ -31,9 +32,12 @@ class Stores:
 
     @contextmanager
     def of(self, tenant_id: UUID) -> Iterator[TenantStore]:
-        """A tenant's store, open for as long as the block lasts."""
-        with self._lock:
+        """A tenant's store, open for as long as the block lasts. Raises StorageFull, Unavailable, or one of LOCAL_ERRORS when it cannot be opened."""
+        with self._lock, disk_errors("the data folder"):
             store = self._open.get(tenant_id)
+            if store is not None and store.is_gone() and not self._users[tenant_id]:
+                self._open.pop(tenant_id).close()
+                store = None
             if store is None:
                 store = self._open[tenant_id] = TenantStore(self.folder / str(tenant_id), self._identity(), self._stamps)
             self._open.move_to_end(tenant_id)
@@ -66,7 +70,7 @@ class Stores:
 
     def _identity(self) -> str:
         """What tells this store from others: made once, and kept beside the trees, so that it outlives every index."""
-        self.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        make_folder(self.folder)
         place = self.folder / _IDENTITY
         while not place.exists():
             with NamedTemporaryFile("w", dir=self.folder, prefix=f".{_IDENTITY}.") as file, suppress(FileExistsError):
@@ -74,6 +78,7 @@ class Stores:
                 file.flush()
                 os.fsync(file.fileno())
                 os.link(file.name, place)
+                sync_folder(self.folder)
         return place.read_text()
 
     def _close_idle(self) -> None:

@@ -54,14 +54,17 @@ def written(value: Mapping[str, Json]) -> bytes:
 
 
 def part_of(text: Text, pointer: str) -> Any:
-    """The value that a JSON Pointer (RFC 6901) names; only what lies on the way is read. Raises NotFound."""
+    """The value that a JSON Pointer (RFC 6901) names; only what lies on the way is read. Raises NotFound, MalformedData."""
     here: Any = text
     for token in pointer.split("/")[1:]:
         try:
             here = memoryview(_child(here, token.replace("~1", "/").replace("~0", "~")))
         except (KeyError, IndexError, msgspec.DecodeError):
             raise NotFound(f"there is nothing at {pointer!r}") from None
-    return msgspec.json.decode(here)
+    try:
+        return json.loads(bytes(here))
+    except (ValueError, RecursionError) as error:
+        raise MalformedData(f"what is at {pointer!r} cannot be read: {error}") from error
 
 
 def member(text: Text, name: str) -> memoryview:
@@ -90,6 +93,6 @@ def preview(file: int) -> Preview:
     size = os.fstat(file).st_size
     begun = os.pread(file, _SHOWN, 0)
     if size <= len(begun):
-        with suppress(orjson.JSONDecodeError):
+        with suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
             begun = orjson.dumps(orjson.loads(begun), option=orjson.OPT_INDENT_2)
     return Preview(begun.decode(errors="ignore"), max(0, size - _SHOWN))

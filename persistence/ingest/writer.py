@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Final
 from uuid import UUID
 
-from persistence.ingest.store import Post
+from persistence.ingest.store import Post, TenantStore
 from persistence.ingest.stores import Stores
 
 _MOST_AT_ONCE: Final = 64
@@ -63,14 +62,22 @@ class Writer:
             done.set_result(None)
 
     def _write(self, posts: Mapping[UUID, Sequence[Post]]) -> None:
-        with ExitStack() as stack:
-            for tenant_id, some in posts.items():
-                store = stack.enter_context(self._stores.of(tenant_id))
-                fresh = [post for post in some if post.draft is None]
-                store.write(fresh)
-                shares = [fresh[begin::_SYNCERS] for begin in range(min(_SYNCERS, len(fresh)))]
-                for _ in self._syncers.map(store.sync, shares):
-                    pass
-                prepared = [post for post in some if post.outcome is None]
-                if prepared:
-                    store.publish(prepared, self._syncers.map)
+        for tenant_id, some in posts.items():
+            try:
+                with self._stores.of(tenant_id) as store:
+                    self._through(store, some)
+            except Exception as error:
+                for post in some:
+                    post.outcome = error
+                    if post.draft is not None:
+                        post.draft.close()
+
+    def _through(self, store: TenantStore, posts: Sequence[Post]) -> None:
+        fresh = [post for post in posts if post.draft is None]
+        store.write(fresh)
+        shares = [fresh[begin::_SYNCERS] for begin in range(min(_SYNCERS, len(fresh)))]
+        for _ in self._syncers.map(store.sync, shares):
+            pass
+        prepared = [post for post in posts if post.outcome is None]
+        if prepared:
+            store.publish(prepared, self._syncers.map)

@@ -1,13 +1,16 @@
 """The application: its parts put together."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Receive, Scope, Send
 
 from persistence.ingest import Ingest
 from persistence.plane import Plane
@@ -27,8 +30,11 @@ Every request but those of `/healthz` and `/readyz` carries a bearer token, whic
 does not exist here: its ids are 404. Lists are paged by `cursor`, the `next` of the page before. Errors are problem details (RFC 9457).
 """
 
+_log = structlog.get_logger(__name__)
+
 DEFAULT_MAX_SIZE = MEBIBYTE
 _DATA = "/v1/data/"
+_FILE = re.compile("/data/[^/]+/[^/]+")
 
 
 def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE, requests_per_second: int = 100) -> FastAPI:
@@ -40,6 +46,7 @@ def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         attending = asyncio.create_task(ingest.attend())
+        attending.add_done_callback(_say_if_broken)
         yield
         attending.cancel()
         await asyncio.gather(attending, return_exceptions=True)
@@ -66,6 +73,22 @@ def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]
     app.mount("/console", console(app.state))
-    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(_Compressed, minimum_size=1024)
     app.add_middleware(BodyLimit, limit_of=lambda path: ingest.max_bytes if path.startswith(_DATA) else max_body)
     return app
+
+
+def _say_if_broken(attending: asyncio.Task[None]) -> None:
+    if not attending.cancelled() and attending.exception() is not None:
+        _log.error("data_not_recorded_any_more", error=repr(attending.exception()))
+
+
+class _Compressed(GZipMiddleware):
+    """All but data files: compressing them would keep everybody else waiting."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_file = scope["type"] == "http" and _FILE.search(scope["path"])
+        if is_file:
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
@@ -20,7 +21,7 @@ from persistence.ingest.registry import IndexEntry
 from persistence.models import Role
 from persistence.service.access import Caller, needs
 from persistence.service.parameters import Limit
-from persistence.service.problems import responses
+from persistence.service.problems import Refused, responses
 
 router = APIRouter(prefix="/v1/data", tags=["data"])
 
@@ -130,19 +131,23 @@ async def post(
 ) -> IngestResponse:
     """Stores one JSON object as a data file. It is durable and can be read once this answers; the database is told then, or when it is back."""
     bearer = caller.bearer
-    receipt = await files.put(
-        bearer.tenant_id,
-        scope,
-        request.stream(),
-        **caller.circumstances,
-        correlation_id=correlation_id,
-        idempotency_key=idempotency_key,
-        deduplicate=deduplicate,
-    )
+    try:
+        receipt = await files.put(
+            bearer.tenant_id,
+            scope,
+            request.stream(),
+            **caller.circumstances,
+            correlation_id=correlation_id,
+            idempotency_key=idempotency_key,
+            deduplicate=deduplicate,
+        )
+    except ClientDisconnect:
+        raise Refused(400, "the body ended before its end", "send it again") from None
     wait = _WAIT.search(prefer or "")
     if wait:
-        receipt = await files.wait_until_recorded(bearer.tenant_id, receipt, min(int(wait[1]), _LONGEST_WAIT))
-        response.headers["Preference-Applied"] = f"wait={wait[1]}"
+        seconds = min(int(wait[1]), _LONGEST_WAIT)
+        receipt = await files.wait_until_recorded(bearer.tenant_id, receipt, seconds)
+        response.headers["Preference-Applied"] = f"wait={seconds}"
     response.status_code = 201 if receipt.is_new else 200
     response.headers["Location"] = f"/v1/data/{scope}/{receipt.collected_at}"
     return IngestResponse(scope=scope, collectedAt=receipt.collected_at, recorded=receipt.recorded)

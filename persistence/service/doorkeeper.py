@@ -8,7 +8,7 @@ from typing import Final
 
 from persistence.errors import NotAuthenticated, ServerError, Unavailable
 from persistence.models import Bearer
-from persistence.tokens import Tokens
+from persistence.tokens import Tokens, check_token
 
 _PATIENCE: Final = 1.0
 _PATIENCE_WHILE_AWAY: Final = 0.02
@@ -27,7 +27,7 @@ class Doorkeeper:
         self._asking: dict[bytes, asyncio.Task[Bearer]] = {}
         self._next: dict[bytes, asyncio.Task[Bearer]] = {}
         self._remembered: OrderedDict[bytes, tuple[Bearer, float]] = OrderedDict()
-        self._is_away = False
+        self.is_away = False
 
     async def bearer(self, text: str) -> Bearer:
         """Whose token this is. Raises NotAuthenticated, or Unavailable while the database is away."""
@@ -39,10 +39,10 @@ class Doorkeeper:
         For what has to go on without a database: whoever asks is told nothing of it and changes nothing in it.
         """
         try:
-            async with asyncio.timeout(_PATIENCE_WHILE_AWAY if self._is_away else _PATIENCE):
+            async with asyncio.timeout(_PATIENCE_WHILE_AWAY if self.is_away else _PATIENCE):
                 return await self.bearer(text)
         except (TimeoutError, Unavailable, ServerError) as error:
-            self._is_away = True
+            self.is_away = True
             known, confirmed = self._remembered.get(_key(text), (None, 0.0))
             if known is None or asyncio.get_running_loop().time() - confirmed > _REMEMBERED_SECONDS:
                 raise Unavailable(
@@ -54,36 +54,30 @@ class Doorkeeper:
 
     def _answer(self, text: str) -> asyncio.Task[Bearer]:
         """The first answer to a question that is asked from now on."""
+        check_token(text)
         key = _key(text)
-        asking = self._asking.get(key)
-        if asking is None:
-            return self._begin(key, text, None)
         following = self._next.get(key)
-        if following is None:
-            following = self._next[key] = self._begin(key, text, asking)
-        return following
-
-    def _begin(self, key: bytes, text: str, after: asyncio.Task[Bearer] | None) -> asyncio.Task[Bearer]:
-        task = asyncio.create_task(self._ask(key, text, after))
-        if after is None:
-            self._asking[key] = task
+        if following is not None:
+            return following  # it has not asked yet
+        asking = self._asking.get(key)
+        task = asyncio.create_task(self._ask(key, text, asking))
+        (self._asking if asking is None else self._next)[key] = task
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
     async def _ask(self, key: bytes, text: str, after: asyncio.Task[Bearer] | None) -> Bearer:
         if after is not None:
             await asyncio.wait({after})
-            current = self._next.pop(key)
-            self._asking[key] = current
+            self._asking[key] = self._next.pop(key)
         try:
             bearer = await self._tokens.authenticate(text)
         except NotAuthenticated:
-            self._is_away = False
+            self.is_away = False
             self._remembered.pop(key, None)
             raise
         finally:
-            self._asking.pop(key, None)
-        self._is_away = False
+            del self._asking[key]
+        self.is_away = False
         self._remembered[key] = bearer, asyncio.get_running_loop().time()
         self._remembered.move_to_end(key)
         if len(self._remembered) > _MOST_REMEMBERED:

@@ -95,7 +95,7 @@ def test_the_log_is_tailed_and_followed(place: SimpleNamespace) -> None:
 
 
 def test_the_service_is_served_with_a_token(place: SimpleNamespace) -> None:
-    token = place.of("token", "issue", "dashboard", "--role", "reader", "--as", "agent:dashboard", "--days", "1").strip()
+    token = place.of("token", "issue", "dashboard", "--role", "operator", "--as", "agent:dashboard", "--days", "1").strip()
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", "0", "--data-dir", place.folder], stdout=subprocess.PIPE, text=True, env=environment()
     )
@@ -120,7 +120,7 @@ def test_the_service_is_served_with_a_token(place: SimpleNamespace) -> None:
         assert asked.stdout
     listed = json.loads(place.of("token", "list", "--format", "json"))
     ours = next(item for item in listed if item["name"] == "dashboard")
-    assert (ours["role"], ours["acts_as"]) == ("reader", "agent:dashboard")
+    assert (ours["role"], ours["acts_as"]) == ("operator", "agent:dashboard")
     assert "revoked" in place.of("token", "revoke", ours["id"])
     assert "no token" in place.of("token", "revoke", ours["id"], expect=1)
     process.send_signal(signal.SIGTERM)

@@ -90,7 +90,7 @@ async def _post(folder: Path, tenant_id: UUID, dsn: str, acknowledged: Path, nam
                     actor="user:poster",
                     idempotency_key=f"{name}/{number}" if number % 2 else None,
                 )
-                os.write(line, json.dumps([receipt.scope, receipt.collected_at, data]).encode() + b"\n")
+                os.write(line, b"\n" + json.dumps([receipt.scope, receipt.collected_at, data]).encode() + b"\n")
 
         await asyncio.gather(*(client() for _ in range(8)))
         if attending is not None:

@@ -37,7 +37,10 @@ def begun(work: Any, *arguments: Any, **more: Any) -> ForkServerProcess:
 def answers(acknowledged: Path) -> list[tuple[str, str, dict[str, Any]]]:
     if not acknowledged.exists():
         return []
-    return [tuple(json.loads(line)) for line in acknowledged.read_text().splitlines()]
+    # A line that was being written at the kill was not said.
+    return [
+        tuple(json.loads(line)) for line in acknowledged.read_text().splitlines() if line.endswith("]") and line.count('"by"') == 1
+    ]
 
 
 def visible(folder: Path) -> int:

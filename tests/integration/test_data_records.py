@@ -112,17 +112,19 @@ async def test_a_run_that_does_not_complete_is_left_to_a_service(ingest: Ingest,
 async def test_data_that_a_rule_cannot_use_are_refused_on_the_record(ingest: Ingest, plane: Plane, tenant: Tenant) -> None:
     receipts = [
         await ingest.put(tenant.tenant_id, SCOPE, data, **WHO)
-        for data in ({"no title": 1}, {"title": "fine"}, {"title": "nul \x00"}, {"title": "x" * 600_000})
+        for data in ({"no title": 1}, {"title": "fine"}, {"title": "nul \x00"}, {"title": "x" * 600_000}, b'{"title":1e999}')
     ]
     deleted = await ingest.put(tenant.tenant_id, SCOPE, {"title": "gone"}, **WHO)
     await ingest.delete(tenant.tenant_id, SCOPE, deleted.collected_at, **WHO)
-    assert await ingest.record(tenant.tenant_id) == 6
+    assert await ingest.record(tenant.tenant_id) == 7
     by_time = {(signal.payload["collected_at"], signal.signal_type): signal for signal in await signals(plane, tenant)}
     found = [by_time[receipt.collected_at, "data.stored"] for receipt in (*receipts, deleted)]
-    assert [signal.status for signal in found] == ["REJECTED", "PROCESSED", "REJECTED", "REJECTED", "REJECTED"]
+    assert [signal.status for signal in found] == ["REJECTED", "PROCESSED", "REJECTED", "REJECTED", "REJECTED", "REJECTED"]
     messages = [signal.error_details["message"] for signal in found if signal.error_details]
     for message, said in zip(
-        messages, ["nothing at '/data/title'", "NUL character", "carry more than", "was deleted before"], strict=True
+        messages,
+        ["nothing at '/data/title'", "NUL character", "carry more than", "inf has no JSON form", "was deleted before"],
+        strict=True,
     ):
         assert said in message
     assert len(await runs(plane, tenant)) == 1
@@ -266,3 +268,42 @@ async def test_two_processes_that_share_a_tree_record_everything_once(plane: Pla
             task.cancel()
         await asyncio.gather(*attending, return_exceptions=True)
     assert len(await signals(plane, tenant)) == len(await runs(plane, tenant)) == 100
+
+
+async def test_who_waits_is_told_what_another_process_recorded(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
+    async with Ingest(tmp_path) as posting, Ingest(tmp_path, plane) as recording:
+        receipt = await posting.put(tenant.tenant_id, "web.form", {}, **WHO)
+        waiting = asyncio.create_task(posting.wait_until_recorded(tenant.tenant_id, receipt, 30))
+        await recording.record(tenant.tenant_id)
+        assert (await waiting).recorded
+
+
+async def test_a_tenant_whose_index_is_broken_does_not_hold_up_the_others(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
+    place = tmp_path / str(UUID(int=1))  # comes before all others
+    place.mkdir()
+    (place / "index.db").write_bytes(b"no database" * 1000)
+    async with Ingest(tmp_path, plane) as ingest:
+        attending = asyncio.create_task(ingest.attend())
+        receipt = await ingest.put(tenant.tenant_id, "web.form", {}, **WHO)
+        assert (await ingest.wait_until_recorded(tenant.tenant_id, receipt, 30)).recorded
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
+
+
+async def test_a_file_that_comes_back_after_its_deletion_is_recorded_again(ingest: Ingest, plane: Plane, tenant: Tenant) -> None:
+    receipt = await ingest.put(tenant.tenant_id, "web.form", {"n": 1}, **WHO)
+    place = ingest.stores.folder / str(tenant.tenant_id) / "data" / receipt.path
+    kept = place.read_bytes()
+    await ingest.delete(tenant.tenant_id, "web.form", receipt.collected_at, **WHO)
+    place.write_bytes(kept)
+    place.chmod(0o600)
+    assert (await ingest.mend(tenant.tenant_id)).added == 1
+    await ingest.record(tenant.tenant_id)
+    assert (await ingest.find(tenant.tenant_id, "web.form", "latest")).signal_id is not None
+
+
+async def test_each_change_is_recorded_with_its_own_source(ingest: Ingest, plane: Plane, tenant: Tenant) -> None:
+    for source in ("cli", "http", "cli"):
+        await ingest.put(tenant.tenant_id, "web.form", {}, actor="user:ada", source=source)
+    await ingest.record(tenant.tenant_id)
+    assert sorted(event.source or "" for event in await log(plane, tenant)) == ["cli", "cli", "http"]

@@ -13,9 +13,11 @@ import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.ingest import DATA_INGEST_MAX_SIZE, DataFileEnvelope, Rules
+from persistence.errors import NotAuthenticated
+from persistence.ingest import DATA_INGEST_MAX_SIZE, DataFileEnvelope, Ingest, Rules
 from persistence.models import Role, Tenant
 from persistence.service.app import DEFAULT_MAX_SIZE
+from persistence.service.doorkeeper import Doorkeeper
 from tests.proxy import way_to
 from tests.serving import Service, serving
 
@@ -241,6 +243,34 @@ async def test_while_the_database_is_away_data_come_in_and_are_read(
             assert answer.json()["recorded"]
     async with plane.transaction(tenant.tenant_id, actor="user:test") as tx:
         assert await tx.runs.count(run_type="triage") == 6
+
+
+async def test_nonsense_does_not_slow_down_those_who_are_known(
+    postgresql: psycopg.Connection, dsn: str, plane: Plane, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = postgresql.info.host
+    async with way_to(host) as way, Plane(dsn=dsn.replace(host, way.host), retry_for=30) as distant:
+        doorkeeper, token = Doorkeeper(distant.tokens), await Service(plane, "", Ingest(Path("/nowhere"))).token(tenant)
+        await doorkeeper.bearer_remembered(token)
+        await way.close()
+        await doorkeeper.bearer_remembered(token)
+        with pytest.raises(NotAuthenticated):
+            await doorkeeper.bearer_remembered("pp_nonsense")
+        assert doorkeeper.is_away
+        await way.reopen()
+
+
+async def test_an_upload_that_breaks_off_is_no_fault_of_the_service(
+    service: Service, tenant: Tenant, client: httpx2.AsyncClient
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
+    head = f"POST /v1/data/{SCOPE} HTTP/1.1\r\nHost: x\r\nAuthorization: {client.headers['authorization']}\r\nContent-Length: 1000000\r\n\r\n"
+    writer.write(head.encode() + b'{"a":"' + b"x" * 500_000)
+    await writer.drain()
+    writer.close()
+    await reader.read()
+    assert (await client.post(f"/v1/data/{SCOPE}", json={"n": 1})).status_code == 201
+    assert len((await client.get(f"/v1/data/{SCOPE}")).json()["items"]) == 1
 
 
 async def test_an_expired_token_is_not_remembered(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from sqlite3 import IntegrityError
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from persistence.errors import ConfigurationError, Conflict, IdempotencyMismatch, InvalidInput, MalformedData, NotFound, TooLarge
 from persistence.ingest import Ingest, create_data_file_envelope
 from persistence.ingest.check import Trouble, check
-from persistence.ingest.hierarchy import HierarchyManager
+from persistence.ingest.hierarchy import Draft, HierarchyManager
 from persistence.ingest.index import initialize_database
 from persistence.ingest.jail import Jail
 from persistence.ingest.paths import Stamps
@@ -335,6 +336,8 @@ async def test_tenants_have_separate_trees(ingest: Ingest) -> None:
         await ingest.read(other, SCOPE, receipt.collected_at)
     assert (ingest.stores.folder / str(one) / "data" / receipt.path).is_file()
     assert ingest.stores.tenants() == sorted([one, other])
+    for folder in (ingest.stores.folder, *(ingest.stores.folder / str(tenant_id) for tenant_id in (one, other))):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 async def test_a_post_is_kept_as_the_bytes_it_came_in(ingest: Ingest, tenant_id: UUID) -> None:
@@ -463,6 +466,76 @@ async def test_idle_stores_are_closed_and_opened_again(ingest: Ingest) -> None:
     assert len(os.listdir("/proc/self/fd")) < 120 * 6
     for tenant_id in tenants:
         assert (await ingest.read(tenant_id, SCOPE, "latest")).data == {"n": 1}
+
+
+async def test_a_key_that_comes_twice_in_one_group_stores_one_file(ingest: Ingest, tenant_id: UUID) -> None:
+    """The first post occupies the writer, so the others are written together."""
+
+    async def put(data: dict[str, int], **more: Any) -> object:
+        return await ingest.put(tenant_id, SCOPE, data, **WHO, **more)
+
+    _, *keyed, other, asked, again = await asyncio.gather(
+        put({"n": 0}),
+        *(put({"n": 1}, idempotency_key="k") for _ in range(3)),
+        put({"n": 2}, idempotency_key="k"),
+        put({"n": 3}, deduplicate=True),
+        put({"n": 3}, deduplicate=True),
+        return_exceptions=True,
+    )
+    assert [receipt.is_new for receipt in keyed] == [True, False, False]
+    assert isinstance(other, IdempotencyMismatch)
+    assert (asked.is_new, again.is_new) == (True, False)
+    assert len(await ingest.list(tenant_id, SCOPE)) == 3
+
+
+async def test_an_upload_that_is_called_off_leaves_nothing_open(
+    ingest: Ingest, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ingest.put(tenant_id, SCOPE, {}, **WHO)
+    plainly, waits, goes_on = Draft.write, threading.Event(), threading.Event()
+
+    def slowly(draft: Draft, data: bytes) -> None:
+        waits.set()
+        goes_on.wait(30)
+        plainly(draft, data)
+
+    monkeypatch.setattr(Draft, "write", slowly)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b'{"a":"' + b"x" * 3_000_000
+
+    before = len(os.listdir("/proc/self/fd"))
+    posting = asyncio.create_task(ingest.put(tenant_id, SCOPE, stream(), **WHO))
+    await asyncio.to_thread(waits.wait, 30)
+    posting.cancel()
+    await asyncio.sleep(0)
+    assert not posting.done()  # the thread still writes
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await posting
+    assert len(os.listdir("/proc/self/fd")) == before
+    with ingest.stores.of(tenant_id) as store:
+        assert list(check(store)) == []
+        assert [name for name in os.listdir(store.hierarchy.jail.root / "instagram/profile") if name.endswith(".tmp")] == []
+
+
+async def test_one_tenants_trouble_is_not_the_others(ingest: Ingest) -> None:
+    broken, sound = uuid4(), uuid4()
+    place = ingest.stores.folder / str(broken)
+    place.mkdir(parents=True)
+    (place / "index.db").write_bytes(b"no database" * 1000)
+    posts = [ingest.put(tenant_id, SCOPE, {"n": 1}, **WHO) for tenant_id in (sound, broken, sound, broken, sound)]
+    outcomes = await asyncio.gather(*posts, return_exceptions=True)
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, True, False, True, False]
+    assert len(await ingest.list(sound, SCOPE)) == 3
+
+
+async def test_a_tenants_folder_that_was_removed_is_made_again(ingest: Ingest, tenant_id: UUID) -> None:
+    await ingest.put(tenant_id, SCOPE, {"n": 1}, **WHO)
+    shutil.rmtree(ingest.stores.folder / str(tenant_id))
+    await ingest.put(tenant_id, SCOPE, {"n": 2}, **WHO)
+    assert [entry.path for entry in await ingest.list(tenant_id, SCOPE)] != []
+    assert (await ingest.read(tenant_id, SCOPE, "latest")).data == {"n": 2}
 
 
 # Checking and mending

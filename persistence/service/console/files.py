@@ -48,7 +48,7 @@ async def file(request: Request, caller: Visiting, files: Files, scope: str, col
     signal_id = entry.signal_id
     if signal_id is not None:
         async with caller.reading() as tx:
-            signal = await tx.signals.get(signal_id)
+            signal = await tx.signals.find(signal_id)
             runs = list((await tx.runs.list(signal_id=signal_id, limit=_PAGE)).items)
     return render(request, "data_file.html", entry=entry, preview=shown, signal=signal, runs=runs)
 
