@@ -89,3 +89,10 @@ def _check_text(text: str, place: str) -> None:
             hint="PostgreSQL text cannot hold it; remove it or encode the value (base64)",
             field=printable,
         )
+
+
+def xml_text(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return "".join(
+        c if c in "\t\n\r" or (c >= " " and not 0xD800 <= ord(c) <= 0xDFFF and c not in "\ufffe\uffff") else "\ufffd" for c in text
+    )

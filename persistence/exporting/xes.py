@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lxml import etree
 
+from persistence.encoding import xml_text
 from persistence.exporting.activities import Activities, Activity
 from persistence.exporting.report import ExportReport, whole
 from persistence.queries.stories import Story
@@ -80,7 +81,7 @@ def _event(activity: Activity) -> Any:
 
 def _add(parent: Any, key: str, value: Any) -> None:
     """Adds an attribute by the type of its value; JSON's null has none and is left out."""
-    key = _printable(key)
+    key = xml_text(key)
     if value is None:
         return
     if isinstance(value, bool):
@@ -103,7 +104,7 @@ def _add(parent: Any, key: str, value: Any) -> None:
         text = str(value)
         moment = _moment(text)
         etree.SubElement(
-            parent, "string" if moment is None else "date", key=key, value=_printable(text) if moment is None else moment
+            parent, "string" if moment is None else "date", key=key, value=xml_text(text) if moment is None else moment
         )
 
 
@@ -116,8 +117,3 @@ def _moment(text: str) -> str | None:
     except ValueError:
         return None
     return moment.isoformat() if moment.tzinfo else None
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that XML 1.0 cannot hold."""
-    return "".join(c if c in "\t\n\r" or (c >= " " and c not in "\ufffe\uffff") else "\ufffd" for c in text)

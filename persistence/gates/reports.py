@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from persistence.encoding import encode
+from persistence.encoding import encode, xml_text
 from persistence.gates.fit import Outcome, Violation
 
 _INFORMATION = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -82,22 +82,17 @@ def _junit(outcomes: Sequence[Outcome]) -> str:
         for outcome in members:
             case = ET.SubElement(element, "testcase", classname=suite, name=outcome.check.name, time=f"{outcome.seconds:.3f}")
             if outcome.verdict == "violated":
-                failure = ET.SubElement(case, "failure", message=_xml(outcome.check.title), type=outcome.check.severity)
+                failure = ET.SubElement(case, "failure", message=xml_text(outcome.check.title), type=outcome.check.severity)
                 lines = [f"{_place(v)}{v.object}: {v.detail}" for v in outcome.violations]
-                failure.text = _xml("\n".join([*lines, *(["and more"] if outcome.more else []), f"remedy: {outcome.check.remedy}"]))
+                failure.text = xml_text(
+                    "\n".join([*lines, *(["and more"] if outcome.more else []), f"remedy: {outcome.check.remedy}"])
+                )
             elif outcome.verdict == "failed":
-                ET.SubElement(case, "error", message=_xml(outcome.problem or ""))
+                ET.SubElement(case, "error", message=xml_text(outcome.problem or ""))
             elif outcome.verdict == "skipped":
-                ET.SubElement(case, "skipped", message=_xml(outcome.problem or ""))
+                ET.SubElement(case, "skipped", message=xml_text(outcome.problem or ""))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
-
-
-def _xml(text: str) -> str:
-    """Without the control characters that XML 1.0 cannot hold."""
-    return "".join(
-        c if c in "\t\n\r" or (c >= " " and not 0xD800 <= ord(c) <= 0xDFFF and c not in "\ufffe\uffff") else "\ufffd" for c in text
-    )
 
 
 def _place(violation: Violation) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
-_MILLISECOND_BITS = 48
+from persistence.models.base import first_id_at
 
 
 def stable_id(moment: datetime, *parts: str) -> UUID:
@@ -12,7 +12,6 @@ def stable_id(moment: datetime, *parts: str) -> UUID:
 
     Moments before 1970 count as 1970.
     """
-    milliseconds = max(0, int(moment.timestamp() * 1000)) & ((1 << _MILLISECOND_BITS) - 1)
     digest = int.from_bytes(sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()[:10], "big")
-    value = milliseconds << 80 | 0x7 << 76 | (digest >> 68 & 0xFFF) << 64 | 0b10 << 62 | digest & ((1 << 62) - 1)
+    value = first_id_at(moment).int | 0x7 << 76 | (digest >> 68 & 0xFFF) << 64 | 0b10 << 62 | digest & ((1 << 62) - 1)
     return UUID(int=value)

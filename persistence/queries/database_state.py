@@ -5,9 +5,8 @@ from typing import Any
 
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.pool import connected
-from persistence.encoding import decode
 from persistence.models import Model
-from persistence.queries.gates import GatesRun
+from persistence.queries.gates import LAST_GATES, GatesRun, gates_run
 from persistence.settings import Settings
 
 MOST_TENANTS = 20
@@ -60,17 +59,6 @@ LIMIT 1
 # fit: allow tenant_in_statement because it is the whole database's, as an auditor sees it
 _RESTING = "SELECT count(*) AS resting FROM persistence.outbox_destinations AS d WHERE d.open_until > now()"
 
-# What came of the last run of the gates.
-_GATES = """
-SELECT e.event_data::text AS findings, e.occurred_at AS ran_at, e.actor
-FROM persistence.orchestration_events AS e
-WHERE e.tenant_id = persistence.system_tenant_id()
-  AND e.aggregate_id = e.tenant_id
-  AND e.event_type = 'GATES_RUN'
-ORDER BY e.aggregate_version DESC
-LIMIT 1
-"""
-
 
 class TypeDepth(Model):
     """Entries of one effect type, by what they wait for, and the age of the one that is due longest."""
@@ -121,7 +109,7 @@ async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
             tenants = await connection.fetch(_TENANTS, MOST_TENANTS)
             holder = await connection.fetchrow(_HORIZON)
             resting: Any = await connection.fetchval(_RESTING)
-            gates = await connection.fetchrow(_GATES)
+            gates = await connection.fetch(LAST_GATES)
     except DATABASE_ERRORS as error:
         raise translated(error) from error
     return DatabaseState(
@@ -129,5 +117,5 @@ async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
         tenants=[TenantDepth.made(**row) for row in tenants],
         holder=Holder.made(**holder) if holder else None,
         resting_destinations=resting,
-        gates=GatesRun(**decode(gates["findings"]), ran_at=gates["ran_at"], actor=gates["actor"]) if gates else None,
+        gates=gates_run(gates),
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from persistence.encoding import decode
 from persistence.models import Model
 from persistence.transaction import Transaction
 
 # What came of the last run of the gates.
-_LAST = "SELECT g.findings::text AS findings, g.ran_at, g.actor FROM persistence.last_gates() AS g"
+LAST_GATES = "SELECT g.findings::text AS findings, g.ran_at, g.actor FROM persistence.last_gates() AS g"
 
 
 class CheckResult(Model):
@@ -43,7 +44,11 @@ class GatesRun(Model):
         return not any(check.verdict == "failed" or check.severity == "error" for check in self.broken)
 
 
+def gates_run(rows: Sequence[Any]) -> GatesRun | None:
+    """The run that LAST_GATES found; None: there was none."""
+    return GatesRun(**decode(rows[0]["findings"]), ran_at=rows[0]["ran_at"], actor=rows[0]["actor"]) if rows else None
+
+
 async def last_gates(tx: Transaction) -> GatesRun | None:
     """The last run that was recorded; None: there is none."""
-    rows = await tx.fetch(_LAST)
-    return GatesRun(**decode(rows[0]["findings"]), ran_at=rows[0]["ran_at"], actor=rows[0]["actor"]) if rows else None
+    return gates_run(await tx.fetch(LAST_GATES))

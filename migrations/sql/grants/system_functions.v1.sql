@@ -29,8 +29,9 @@ GRANT EXECUTE ON FUNCTION
   TO persistence_operator;
 
 GRANT EXECUTE ON FUNCTION
-  persistence.authenticate_token(uuid, uuid, bytea),
-  persistence.last_gates()
+  persistence.authenticate_token(uuid, uuid, bytea)
   TO persistence_app;
+
+GRANT EXECUTE ON FUNCTION persistence.last_gates() TO persistence_app, persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION persistence.log_epoch() TO persistence_app, persistence_owner;
