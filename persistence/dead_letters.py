@@ -1,6 +1,7 @@
 """What operators do with dead letters."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +16,8 @@ _REQUEUE = "SELECT persistence.requeue_outbox($1, $2, $3, $4, $5)"
 # Ends dead letters for good; returns the ids that moved.
 _DISCARD = "SELECT persistence.discard_outbox($1, $2, $3, $4, $5)"
 
+_AT_ONCE: Final = 500
+
 
 class DeadLetters:
     """Dead letters of one tenant. The login needs persistence_operator."""
@@ -26,17 +29,22 @@ class DeadLetters:
         self._wake = wake
 
     async def requeue(self, ids: Sequence[UUID], reason: str | None = None) -> set[UUID]:
-        """Gives dead letters all their attempts again, due at once. Returns those that were dead letters; the others are left alone."""
-        moved = await self._move(_REQUEUE, ids, reason)
-        self._wake()
-        return moved
+        """Gives dead letters all their attempts again, due at once. Returns those that were dead letters; the others are left alone.
+
+        Many go in bites of their own transactions, here as in ``discard``.
+        """
+        return await self._move(_REQUEUE, ids, reason, self._wake)
 
     async def discard(self, ids: Sequence[UUID], reason: str) -> set[UUID]:
         """Ends dead letters for good. Returns those that were dead letters; the others are left alone."""
-        return await self._move(_DISCARD, ids, reason)
+        return await self._move(_DISCARD, ids, reason, lambda: None)
 
-    async def _move(self, statement: str, ids: Sequence[UUID], reason: str | None) -> set[UUID]:
+    async def _move(self, statement: str, ids: Sequence[UUID], reason: str | None, after_each: Callable[[], None]) -> set[UUID]:
         context = self._context
-        arguments = (context.tenant_id, context.user_id, list(ids), context.actor, reason)
-        rows = await fetched(self._pool, self._settings, statement, *arguments)
-        return set(rows[0][0])
+        moved: set[UUID] = set()
+        for start in range(0, len(ids), _AT_ONCE):
+            arguments = (context.tenant_id, context.user_id, list(ids[start : start + _AT_ONCE]), context.actor, reason)
+            rows = await fetched(self._pool, self._settings, statement, *arguments)
+            moved.update(rows[0][0])
+            after_each()
+        return moved

@@ -99,15 +99,13 @@ def plain(value: Any) -> Any:
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
     console.print(table)
 
 
 async def find_tenant(plane: Plane, wanted: str | None) -> Tenant:
     """The tenant that a command is meant for. Raises NotFound, or ConfigurationError when it must be named."""
     tenants = await plane.tenants.list()
-    while wanted is not None and tenants and not any(wanted in (tenant.name, str(tenant.tenant_id)) for tenant in tenants):
-        tenants = await plane.tenants.list(after=tenants[-1].tenant_id)
     if wanted is None:
         if len(tenants) == 1:
             return tenants[0]
@@ -115,9 +113,11 @@ async def find_tenant(plane: Plane, wanted: str | None) -> Tenant:
             "there is no tenant yet" if not tenants else f"there are {len(tenants)} tenants",
             hint="persistence tenant create NAME" if not tenants else "say which with --tenant",
         )
-    for tenant in tenants:
-        if wanted in (tenant.name, str(tenant.tenant_id)):
-            return tenant
+    while tenants:
+        for tenant in tenants:
+            if wanted in {tenant.name, str(tenant.tenant_id)}:
+                return tenant
+        tenants = await plane.tenants.list(after=tenants[-1].tenant_id)
     raise NotFound(f"there is no tenant {wanted!r}", hint="List the tenants with: persistence tenant list")
 
 

@@ -1,14 +1,14 @@
 """persistence diagnose: why, in words."""
 
 import typer
-from rich.text import Text
 
 from persistence.cli.console import DataDir, Format, OutputFormat, TenantOption, console, parse_id, print_json
-from persistence.cli.reading import ask, clock, told
+from persistence.cli.reading import ask, headline, print_breaks
 from persistence.cli.runs import RunId
 from persistence.models import Event
-from persistence.queries.effect_diagnosis import EffectDiagnosis, diagnose_effect, error_text
+from persistence.queries.effect_diagnosis import EffectDiagnosis, diagnose_effect
 from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
+from persistence.queries.words import clock, error_text
 
 app = typer.Typer(
     help="Why a run failed, and why an effect has not happened: in words, with what to do next.", no_args_is_help=True
@@ -36,13 +36,11 @@ def effect(effect_id: str, tenant: TenantOption = None, data_dir: DataDir = None
 
 
 def _print_run(found: RunDiagnosis) -> None:
-    console.print(Text.assemble(("run ", "bold"), found.run.run_type, " ", told(found.run.status), (f"  {found.run.id}", "dim")))
+    console.print(headline("run", found.run.run_type, found.run.status, found.run.id))
     _say(found.conclusion, found.next)
     for item in found.failed_steps:
         step = item.step
-        console.print(
-            Text.assemble(("step ", "bold"), f"{step.step_index} {step.step_type} ", told(step.status), (f"  {step.id}", "dim"))
-        )
+        console.print(headline("step", f"{step.step_index} {step.step_type}", step.status, step.id))
         if item.event:
             _detail(
                 f"{clock(item.event.occurred_at)} {item.event.event_type} by {item.event.actor}: {error_text(step.error_details)}"
@@ -51,18 +49,13 @@ def _print_run(found: RunDiagnosis) -> None:
             _detail(f"tool call {call.tool_name}({call.tool_args}) failed: {error_text(call.error_details)}")
         _detail(f"retried {item.retries} times")
     for effect_ in found.effects:
-        console.print(
-            Text.assemble(("effect ", "bold"), effect_.effect_type, " ", told(effect_.status), (f"  {effect_.id}", "dim"))
-        )
-    for broken in found.breaks:
-        console.print(
-            f"broken: {broken.aggregate_type} {broken.aggregate_id}: {broken.what}", style="bold red", markup=False, highlight=False
-        )
+        console.print(headline("effect", effect_.effect_type, effect_.status, effect_.id))
+    print_breaks(found.breaks)
 
 
 def _print_effect(found: EffectDiagnosis) -> None:
     effect_ = found.effect
-    console.print(Text.assemble(("effect ", "bold"), effect_.effect_type, " ", told(effect_.status), (f"  {effect_.id}", "dim")))
+    console.print(headline("effect", effect_.effect_type, effect_.status, effect_.id))
     _say(found.conclusion, found.next)
     for event in found.attempts:
         _attempt(event)

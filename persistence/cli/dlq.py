@@ -22,6 +22,7 @@ from persistence.cli.console import (
     run,
     settings_for,
 )
+from persistence.cli.reading import READER, ask
 from persistence.cli.tenant import operator
 from persistence.cli.trace import print_trace
 from persistence.dead_letters import DeadLetters
@@ -36,12 +37,12 @@ from persistence.queries.dead_letters import (
     dead_letter_ids,
 )
 from persistence.queries.trace import Trace, trace_correlation
+from persistence.transaction import Transaction
 
 app = typer.Typer(
     help="Dead letters: list, show, requeue, discard. The login needs persistence_operator to change them.", no_args_is_help=True
 )
 
-_READER = "system:dlq"
 _BITES_A_SECOND = 10
 EntryId = Annotated[str, typer.Argument(help="Id of the dead letter.")]
 EntryIds = Annotated[list[str] | None, typer.Argument(help="Ids of dead letters; or say which with the options.")]
@@ -71,17 +72,14 @@ def list_dead_letters(
     """List the dead letters by effect type, error and destination."""
     wanted = _filter(effect_type, error, destination, since, until)
 
-    async def go() -> tuple[list[DeadLetterGroup], list[OutboxEntry]]:
-        async with Plane(settings_for(data_dir)) as plane:
-            found = await find_tenant(plane, tenant)
-            async with plane.transaction(found.tenant_id, actor=_READER) as tx:
-                if not each:
-                    return await dead_letter_groups(tx, wanted), []
-                ids = [item async for page in dead_letter_ids(tx, wanted) for item in page]
-                entries = await tx.outbox.get_many(ids[-limit:])
-                return [], sorted(entries, key=lambda entry: str(entry.updated_at), reverse=True)
+    async def question(tx: Transaction) -> tuple[list[DeadLetterGroup], list[OutboxEntry]]:
+        if not each:
+            return await dead_letter_groups(tx, wanted), []
+        ids = [item async for page in dead_letter_ids(tx, wanted) for item in page]
+        entries = await tx.outbox.get_many(ids[-limit:])
+        return [], sorted(entries, key=lambda entry: str(entry.updated_at), reverse=True)
 
-    groups, entries = run(go())
+    groups, entries = ask(question, tenant, data_dir)
     if output is Format.JSON:
         print_json(entries if each else groups)
     elif each:
@@ -113,14 +111,11 @@ def list_dead_letters(
 def show(entry: EntryId, tenant: TenantOption = None, data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
     """Show a dead letter: payload, every attempt, and the trace that led to it."""
 
-    async def go() -> tuple[OutboxEntry, list[Event], Trace]:
-        async with Plane(settings_for(data_dir)) as plane:
-            found = await find_tenant(plane, tenant)
-            async with plane.transaction(found.tenant_id, actor=_READER) as tx:
-                item = await tx.outbox.get(parse_id(entry, "ENTRY"))
-                return item, await attempts_of(tx, item), await trace_correlation(tx, item.correlation_id)
+    async def question(tx: Transaction) -> tuple[OutboxEntry, list[Event], Trace]:
+        item = await tx.outbox.get(parse_id(entry, "ENTRY"))
+        return item, await attempts_of(tx, item.id), await trace_correlation(tx, item.correlation_id)
 
-    item, attempts, trace = run(go())
+    item, attempts, trace = ask(question, tenant, data_dir)
     if output is Format.JSON:
         print_json({"entry": item, "attempts": attempts, "trace": trace})
         return
@@ -219,7 +214,7 @@ def _change(
     named = [parse_id(entry, "ENTRY") for entry in entries or ()]
 
     async def pages(plane: Plane, tenant_id: UUID) -> AsyncIterator[Sequence[UUID]]:
-        async with plane.transaction(tenant_id, actor=_READER) as tx:
+        async with plane.transaction(tenant_id, actor=READER) as tx:
             if not named:
                 async for page in dead_letter_ids(tx, wanted):
                     yield page
@@ -236,7 +231,7 @@ def _change(
             if dry_run:
                 return chosen
             dead = plane.dead_letters(found.tenant_id, actor=operator())
-            bite = 500 if rate is None else max(1, int(rate / _BITES_A_SECOND))
+            bite = len(chosen) or 1 if rate is None else max(1, int(rate / _BITES_A_SECOND))
             for start in range(0, len(chosen), bite):
                 if start and rate is not None:
                     await asyncio.sleep(bite / rate)

@@ -20,13 +20,14 @@ from persistence.cli.console import (
     run,
     settings_for,
 )
-from persistence.cli.reading import READER, clock
+from persistence.cli.reading import READER
 from persistence.cli.worker import stop_on_signals
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError
 from persistence.models import Event, Position
 from persistence.plane import Plane
 from persistence.queries.subscription import follow
+from persistence.queries.words import clock
 
 app = typer.Typer(help="The log of events.", no_args_is_help=True)
 

@@ -1,21 +1,21 @@
 """Commands that only ask: one question in one transaction of one tenant."""
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 from rich.text import Text
 
-from persistence.cli.console import find_tenant, run, settings_for
+from persistence.cli.console import console, find_tenant, run, settings_for
 from persistence.plane import Plane
+from persistence.queries.causation import Break
+from persistence.queries.words import tone
 from persistence.transaction import Transaction
 
 T = TypeVar("T")
 
 READER = "system:cli"
-_GOOD = frozenset({"COMPLETED", "EXECUTED", "PROCESSED", "PUBLISHED", "SAVED"})
-_BAD = frozenset({"DEAD_LETTER", "FAILED", "REJECTED"})
 
 
 def ask(question: Callable[[Transaction], Awaitable[T]], tenant: str | None, data_dir: Path | None) -> T:
@@ -31,26 +31,22 @@ def ask(question: Callable[[Transaction], Awaitable[T]], tenant: str | None, dat
 
 
 def style_of(status: str) -> str:
-    """Green for what went well, red for what did not, yellow for what is under way."""
-    return "green" if status in _GOOD else "red" if status in _BAD else "yellow"
+    """Green for what went well, red for what did not, yellow for the rest."""
+    return {"good": "green", "bad": "red"}.get(tone(status), "yellow")
 
 
 def told(status: str) -> Text:
     return Text(status, style=style_of(status))
 
 
-def clock(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
+def headline(kind: str, name: str, status: str, item_id: UUID) -> Text:
+    """What something is, how it stands, and its id."""
+    return Text.assemble((kind, "bold"), " ", name, " ", told(status), (f"  {item_id}", "dim"))
 
 
-def lasted(seconds: float | None) -> str:
-    """A duration in the unit that fits."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+def print_breaks(breaks: Sequence[Break]) -> None:
+    """Where a chain of causes is broken."""
+    for found in breaks:
+        console.print(
+            f"broken: {found.aggregate_type} {found.aggregate_id}: {found.what}", style="bold red", highlight=False, markup=False
+        )

@@ -16,8 +16,9 @@ from persistence.cli.console import (
     parse_id,
     parse_moment,
     print_json,
+    print_rows,
 )
-from persistence.cli.reading import ask, clock, lasted, style_of, told
+from persistence.cli.reading import ask, headline, print_breaks, style_of, told
 from persistence.models import Step
 from persistence.queries.causation import Causation, causation_of
 from persistence.queries.comparison import Comparison, compare_runs
@@ -25,6 +26,7 @@ from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
 from persistence.queries.runs import RunFilter, RunPage, found_runs, list_runs
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import Waterfall, waterfall
+from persistence.queries.words import clock, duration
 from persistence.transaction import Transaction
 
 app = typer.Typer(help="Runs: list, search, show.", no_args_is_help=True)
@@ -66,18 +68,21 @@ def list_(
     if output is Format.JSON:
         print_json(page)
         return
-    table = Table("id", "type", "status", "began", "took", "actor", "error", box=None, pad_edge=False, header_style="bold")
-    for item in page.items:
-        table.add_row(
-            str(item.id),
-            Text(item.run_type),
-            told(item.status),
-            clock(item.started_at or item.created_at),
-            lasted(item.seconds),
-            Text(item.actor),
-            Text(item.error or item.wait_reason or ""),
-        )
-    console.print(table)
+    print_rows(
+        ("id", "type", "status", "began", "took", "actor", "error"),
+        [
+            (
+                item.id,
+                item.run_type,
+                told(item.status),
+                clock(item.started_at or item.created_at),
+                duration(item.seconds, 0),
+                item.actor,
+                item.error or item.wait_reason,
+            )
+            for item in page.items
+        ],
+    )
     if page.next:
         console.print(f"more: --after {page.next}", style="dim", highlight=False)
 
@@ -102,17 +107,14 @@ def show(
         print_json({"diagnosis": diagnosis, "causation": causation} if causes else {"diagnosis": diagnosis, "waterfall": bars})
         return
     run = diagnosis.run
-    console.print(Text.assemble(("run ", "bold"), run.run_type, " ", told(run.status), (f"  {run.id}", "dim")))
+    console.print(headline("run", run.run_type, run.status, run.id))
     console.print(diagnosis.conclusion, highlight=False, markup=False)
     console.print()
     if causes:
         _print_causes(causation)
     else:
         _print_waterfall(bars)
-    for found in diagnosis.breaks:
-        console.print(
-            f"broken: {found.aggregate_type} {found.aggregate_id}: {found.what}", style="bold red", highlight=False, markup=False
-        )
+    print_breaks(diagnosis.breaks)
 
 
 def _print_waterfall(bars: Waterfall) -> None:
@@ -120,7 +122,7 @@ def _print_waterfall(bars: Waterfall) -> None:
         "part",
         "status",
         "took",
-        f"{clock(bars.begun)}, {lasted(bars.seconds)} in all",
+        f"{clock(bars.begun)}, {duration(bars.seconds, 0)} in all",
         box=None,
         pad_edge=False,
         header_style="bold",
@@ -132,7 +134,7 @@ def _print_waterfall(bars: Waterfall) -> None:
         table.add_row(
             Text(f"{'  ' * bar.depth}{bar.kind} {bar.name}"),
             told(bar.status),
-            lasted((bar.ended - bar.begun).total_seconds()),
+            duration((bar.ended - bar.begun).total_seconds(), 0),
             Text(" " * start + "█" * length, style=style_of(bar.status)),
         )
     console.print(table)
@@ -190,7 +192,7 @@ def _side(item: Any) -> Text:
     seconds = None
     if item.started_at and item.completed_at:
         seconds = (item.completed_at - item.started_at).total_seconds()
-    return Text.assemble(name, " ", told(item.status), (f" {lasted(seconds)}", "dim"))
+    return Text.assemble(name, " ", told(item.status), (f" {duration(seconds, 0)}", "dim"))
 
 
 def _fields(names: Sequence[str]) -> Text:

@@ -18,11 +18,12 @@ from persistence.cli.console import (
     run,
     settings_for,
 )
-from persistence.cli.reading import ask, clock
+from persistence.cli.reading import ask
 from persistence.cli.tenant import operator
 from persistence.errors import NotFound
 from persistence.models import ApiToken, Role
 from persistence.plane import Plane
+from persistence.queries.words import clock
 from persistence.tokens import tokens_of
 
 app = typer.Typer(help="Tokens for the HTTP service. The login needs persistence_operator to change them.", no_args_is_help=True)

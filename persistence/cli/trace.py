@@ -15,9 +15,10 @@ from persistence.cli.console import (
     parse_id,
     print_json,
 )
-from persistence.cli.reading import ask, clock, told
+from persistence.cli.reading import ask, headline
 from persistence.errors import ConfigurationError
 from persistence.queries.trace import Node, Occurrence, Trace, trace_correlation, trace_run
+from persistence.queries.words import clock
 from persistence.transaction import Transaction
 
 
@@ -53,8 +54,7 @@ def print_trace(found: Trace) -> None:
 
 
 def _add(tree: Tree, node: Node) -> None:
-    head = Text.assemble((node.kind, "bold"), " ", node.name, " ", told(node.status), (f"  {node.id}", "dim"))
-    branch = tree.add(head)
+    branch = tree.add(headline(node.kind, node.name, node.status, node.id))
     for occurrence in node.life:
         branch.add(_line(occurrence))
     for child in node.children:

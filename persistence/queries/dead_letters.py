@@ -114,9 +114,9 @@ async def dead_letters(tx: Transaction, wanted: DeadLetterFilter, *, limit: int 
     )
 
 
-async def attempts_of(tx: Transaction, entry: OutboxEntry) -> list[Event]:
-    """What has happened to an entry since it was requested: every attempt, requeueing and cancellation, in order."""
-    events = await tx.events.of_aggregate(entry.id)
+async def attempts_of(tx: Transaction, effect_id: UUID) -> list[Event]:
+    """What has happened to an effect since it was requested: every attempt, requeueing and cancellation, in order."""
+    events = await tx.events.of_aggregate(effect_id)
     return [event for event in events if event.event_type != "EFFECT_REQUESTED"]
 
 

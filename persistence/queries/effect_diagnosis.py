@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from persistence.encoding import decode
-from persistence.errors import NotFound
 from persistence.models import Effect, Event, Model
+from persistence.queries.dead_letters import attempts_of
+from persistence.queries.words import error_text
 from persistence.transaction import Transaction
 
 _UNATTENDED = timedelta(minutes=5)
@@ -57,11 +57,8 @@ class EffectDiagnosis(Model):
 
 async def diagnose_effect(tx: Transaction, effect_id: UUID) -> EffectDiagnosis:
     """Why the effect is where it is. Raises NotFound."""
-    effect = await tx.effects.find(effect_id)
-    if effect is None:
-        raise NotFound(f"Effect {effect_id} does not exist in this tenant", hint="check the id and the tenant")
-    life = await tx.events.of_aggregate(effect_id)
-    attempts = [event for event in life if event.event_type != "EFFECT_REQUESTED"]
+    effect = await tx.effects.get(effect_id)
+    attempts = await attempts_of(tx, effect_id)
     if effect.status == "PENDING":
         rows = await tx.fetch(_STANDING, tx.context.tenant_id, effect_id)
         limits = await tx.fetch(_LIMITS, tx.context.tenant_id, effect.effect_type)
@@ -75,7 +72,7 @@ def _settled(effect: Effect, last: Event | None) -> tuple[str, str, str | None]:
     if last is None:
         return "broken", f"It is {effect.status}, but the log does not say how.", "persistence fit"
     when = _clock(last.occurred_at)
-    reason = decode_reason(last.event_data)
+    reason = last.event_data.get("reason")
     if effect.status == "EXECUTED":
         failed = f", after {_times(effect.retry_count, 'failed attempt')}" if effect.retry_count else ""
         return "delivered", f"It was delivered at {when} by {last.actor}{failed}.", None
@@ -145,21 +142,6 @@ def _limit(limit: Any) -> str:
     parts = [f"{limit['max_concurrency']} at a time"] if limit["max_concurrency"] is not None else []
     parts += [f"{limit['max_rate']:g} a second"] if limit["max_rate"] is not None else []
     return f"{what}: {', '.join(parts)}"
-
-
-def error_text(details: Any) -> str:
-    """An error as ``Class: message``."""
-    details = decode(details) if isinstance(details, str) else details
-    if not isinstance(details, dict):
-        return "an error without details"
-    text = ": ".join(str(details[name]) for name in ("type", "message") if details.get(name))
-    return (text or "an error without details").rstrip(".")
-
-
-def decode_reason(data: dict[str, Any]) -> str | None:
-    """Why somebody did it, where the event says so."""
-    reason = data.get("reason")
-    return None if reason is None else str(reason)
 
 
 def _times(number: int, what: str) -> str:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from persistence.models import Effect, Event, Model, Run, Step, ToolCall
 from persistence.queries.causation import Break, causation_of
-from persistence.queries.effect_diagnosis import error_text
+from persistence.queries.words import error_text
 from persistence.transaction import Transaction
 
 _OPEN = ("PENDING", "RUNNING", "WAITING")

@@ -25,8 +25,6 @@ from persistence.service.problems import responses
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
-_AT_ONCE = 500
-
 
 class DeadLetter(BaseModel):
     """A dead letter with every attempt, requeueing and cancellation there was, in order."""
@@ -82,7 +80,7 @@ Wanted = Annotated[DeadLetterFilter, Depends(_filter)]
 @router.get("", response_model=list[DeadLetterGroup], summary="Group dead letters", responses=responses())
 async def groups(caller: Reading, wanted: Wanted) -> list[DeadLetterGroup]:
     """Dead letters by effect type, error and destination, the largest group first."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await dead_letter_groups(tx, wanted)
 
 
@@ -94,18 +92,18 @@ async def entries(
     cursor: Annotated[str | None, Query(max_length=100, description="The ``next`` of the page before.")] = None,
 ) -> DeadLetterPage:
     """Dead letters one by one, those that have been dead longest first."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         return await dead_letters(tx, wanted, limit=limit, after=cursor)
 
 
 @router.get("/{effect_id}", response_model=DeadLetter, summary="Read a dead letter", responses=responses(404))
 async def read(caller: Reading, effect_id: Annotated[UUID, Path(description="Id of an effect.")]) -> DeadLetter:
     """One dead letter with its payload and every attempt."""
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         entry = await tx.outbox.get(effect_id)
         if entry.status != "DEAD_LETTER":
             raise NotFound(f"effect {effect_id} is no dead letter, it is {entry.status}", hint="see /v1/effects")
-        return DeadLetter(entry=entry, attempts=await attempts_of(tx, entry))
+        return DeadLetter(entry=entry, attempts=await attempts_of(tx, entry.id))
 
 
 @router.post("/requeue", response_model=Moved, summary="Requeue dead letters", responses=responses(400, 413))
@@ -132,7 +130,5 @@ async def _move(caller: Caller, choice: Choice, change: Callable[[DeadLetters, S
     moved: set[UUID] = set(dead)
     if not choice.dry_run:
         letters = caller.plane.dead_letters(caller.bearer.tenant_id, **caller.circumstances)
-        moved = set()
-        for start in range(0, len(dead), _AT_ONCE):
-            moved |= await change(letters, dead[start : start + _AT_ONCE])
+        moved = await change(letters, dead)
     return Moved(moved=[item for item in chosen if item in moved], left=[item for item in chosen if item not in moved])

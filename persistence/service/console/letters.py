@@ -18,7 +18,6 @@ router = APIRouter()
 
 _PAGE = 50
 _GROUPED = 20_000
-_AT_ONCE = 500
 _ACTIONS = frozenset({"requeue", "discard"})
 
 
@@ -88,16 +87,12 @@ async def _moved(caller: Caller, action: str, ids: list[UUID], reason: str) -> i
     reason = reason.strip()
     if action == "discard" and not reason:
         raise InvalidInput("reason: discarding takes one", hint="say why nobody needs it any more", field="reason")
-    moved = 0
-    for start in range(0, len(ids), _AT_ONCE):
-        part = ids[start : start + _AT_ONCE]
-        moved += len(await (letters.discard(part, reason) if action == "discard" else letters.requeue(part, reason or None)))
-    return moved
+    return len(await (letters.discard(ids, reason) if action == "discard" else letters.requeue(ids, reason or None)))
 
 
 async def _page(request: Request, caller: Caller, query: dict[str, str], cursor: str, *, done: str | None) -> HTMLResponse:
     wanted = _wanted(query)
-    async with caller.transaction() as tx:
+    async with caller.reading() as tx:
         groups = await dead_letter_groups(tx, DeadLetterFilter(), most=_GROUPED)
         page = await dead_letters(tx, wanted, limit=_PAGE, after=cursor or None)
     return render(request, "dead_letters.html", groups=groups, page=page, query=query, done=done, cursor=cursor)

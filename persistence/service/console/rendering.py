@@ -1,7 +1,6 @@
 """Templates, and how values look in them."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,10 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from persistence.encoding import encode
 from persistence.models import Role
-
-_GOOD = frozenset({"COMPLETED", "EXECUTED", "PROCESSED", "PUBLISHED", "SAVED", "passed", "delivered"})
-_BAD = frozenset({"DEAD_LETTER", "FAILED", "REJECTED", "violated", "failed", "dead", "broken"})
-_IDLE = frozenset({"CANCELLED", "DISCARDED", "SKIPPED", "skipped", "cancelled", "discarded"})
+from persistence.queries.words import clock, duration, tone
 
 NONE = "(none)"
 """In the address of a page: without any."""
@@ -29,28 +25,6 @@ def render(request: Request, template: str, *, status_code: int = 200, **values:
         path=request.url.path, bearer=caller.bearer if caller else None, Role=Role, **values
     )
     return HTMLResponse(text, status_code)
-
-
-def tone(status: str) -> str:
-    """The class of a status: good, bad, idle or busy."""
-    return "good" if status in _GOOD else "bad" if status in _BAD else "idle" if status in _IDLE else "busy"
-
-
-def moment(value: datetime | None) -> str:
-    return "" if value is None else f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03d}"
-
-
-def duration(seconds: float | None) -> str:
-    """In the unit that fits."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
 
 
 def pretty(value: Any) -> str:
@@ -71,5 +45,5 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters |= {"tone": tone, "moment": moment, "duration": duration, "pretty": pretty}
+_environment.filters |= {"tone": tone, "moment": clock, "duration": duration, "pretty": pretty}
 _environment.globals |= {"with_query": with_query, "NONE": NONE}
