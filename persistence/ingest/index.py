@@ -26,7 +26,8 @@ _STEPS: Final = (
       sha256 TEXT,
       instant TEXT GENERATED ALWAYS AS (rtrim(collected_at, 'Z')) VIRTUAL
     );
-    CREATE INDEX data_files_scope ON data_files (scope, instant);
+    CREATE INDEX data_files_scope ON data_files (scope, instant, size_bytes);
+    CREATE INDEX data_files_unrecorded ON data_files (scope) WHERE file_id IS NULL;
     CREATE INDEX data_files_collected_at ON data_files (instant);
     CREATE INDEX data_files_file_id ON data_files (file_id);
     CREATE INDEX data_files_content ON data_files (scope, sha256);

@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
-import structlog
-
 from persistence.context import Context
 from persistence.errors import InvalidInput, NotFound, PersistenceError, TooLarge
-from persistence.ingest.check import Mended, reconcile
+from persistence.ingest.attending import Attendant
+from persistence.ingest.check import Mended
 from persistence.ingest.disk import disk_errors
 from persistence.ingest.envelope import DataFileEnvelope
 from persistence.ingest.hierarchy import Draft
@@ -22,7 +21,7 @@ from persistence.ingest.recorder import Recorder
 from persistence.ingest.registry import IndexEntry, ScopeSummary
 from persistence.ingest.rules import NO_RULES, Rules, load_rules
 from persistence.ingest.scopes import parse_scope
-from persistence.ingest.store import Post, Sender, TenantStore
+from persistence.ingest.store import Post, Sender
 from persistence.ingest.stores import Stores
 from persistence.ingest.text import check_object, written
 from persistence.ingest.threads import in_thread
@@ -30,7 +29,7 @@ from persistence.ingest.writer import Writer
 from persistence.models.base import Json, Model
 from persistence.plane import Plane, first_problem
 from persistence.settings import MEBIBYTE, SERVICE_USER, Settings
-from persistence.telemetry import DATA_POSTS, DATA_UNRECORDED
+from persistence.telemetry import DATA_POSTS
 
 DATA_INGEST_MAX_SIZE: Final = 50 * MEBIBYTE
 LATEST: Final = "latest"
@@ -38,16 +37,10 @@ LATEST: Final = "latest"
 
 _IN_MEMORY: Final = 256 * 1024
 _WRITE_AT_ONCE: Final = MEBIBYTE
-_POLL_SECONDS: Final = 5.0
-_GATHER_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.25
-_LONGEST_REST: Final = 30.0
 _KEY_LENGTH: Final = 500
-MENDER: Final = "system:ingest"
-"""Who puts on the record what nobody answered for: files and gaps that were found."""
 
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
 
 
 class Receipt(Model):
@@ -90,11 +83,8 @@ class Ingest:
         self.stores = Stores(folder, stamps)
         self.max_bytes = max_bytes
         self._user_id = plane.settings.user_id if plane else SERVICE_USER
-        self._recorder = Recorder(plane, rules) if plane else None
+        self._attendant = Attendant(self.stores, Recorder(plane, rules) if plane else None, self._user_id)
         self._writer = Writer(self.stores)
-        self._news = asyncio.Event()
-        self._posted: set[UUID] = set()
-        self._told = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,19 +138,16 @@ class Ingest:
         entry = post.outcome
         assert isinstance(entry, IndexEntry)
         DATA_POSTS.labels("stored" if post.is_new else "known").inc()
-        self._note(tenant_id)
+        self._attendant.note(tenant_id)
         return _receipt(entry, is_new=post.is_new)
 
     async def wait_until_recorded(self, tenant_id: UUID, receipt: Receipt, seconds: float) -> Receipt:
         """The receipt once the database knows of the file, or as it is after so many seconds."""
-        path = receipt.path
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, NotFound):
             async with asyncio.timeout(seconds):
                 while not receipt.recorded:
-                    told = self._told
-                    entry = await self._ask(tenant_id, lambda store: store.reader.find_by_path(path))
-                    if entry is None:
-                        return receipt
+                    told = self._attendant.told
+                    entry = await self.find(tenant_id, receipt.scope, receipt.collected_at)
                     receipt = _receipt(entry, is_new=receipt.is_new)
                     if not receipt.recorded:
                         with contextlib.suppress(TimeoutError):  # another process may record it
@@ -171,10 +158,10 @@ class Ingest:
         """A data file's row. collected_at: or ``latest``. Raises NotFound, MalformedData."""
         parse_scope(scope)
         if collected_at == LATEST:
-            entry = await self._ask(tenant_id, lambda store: store.reader.find_latest_by_scope(scope))
+            entry = await self.stores.ask(tenant_id, lambda store: store.reader.find_latest_by_scope(scope))
         else:
             path = relative_path(scope, check_collected_at(collected_at))
-            entry = await self._ask(tenant_id, lambda store: store.reader.find_by_path(path))
+            entry = await self.stores.ask(tenant_id, lambda store: store.reader.find_by_path(path))
         if entry is None:
             raise NotFound(
                 f"there is no data of {scope}" + ("" if collected_at == LATEST else f" collected at {collected_at}"),
@@ -184,13 +171,13 @@ class Ingest:
 
     async def find_by_signal(self, tenant_id: UUID, signal_id: UUID) -> IndexEntry | None:
         """The data file that a signal tells of, while it is there."""
-        return await self._ask(tenant_id, lambda store: store.reader.find_by_file_id(str(signal_id)))
+        return await self.stores.ask(tenant_id, lambda store: store.reader.find_by_file_id(str(signal_id)))
 
     async def read(self, tenant_id: UUID, scope: str, collected_at: str) -> DataFileEnvelope:
         """A data file. collected_at: or ``latest``. Raises NotFound, MalformedData."""
         entry = await self.find(tenant_id, scope, collected_at)
         try:
-            return await self._ask(tenant_id, lambda store: store.hierarchy.read_data_file(scope, entry.collected_at))
+            return await self.stores.ask(tenant_id, lambda store: store.hierarchy.read_data_file(scope, entry.collected_at))
         except FileNotFoundError:
             raise _gone(entry) from None
 
@@ -199,7 +186,7 @@ class Ingest:
         """The descriptor of a data file, to read. Raises NotFound."""
         with ExitStack() as stack:
             try:
-                yield await self._ask(
+                yield await self.stores.ask(
                     tenant_id, lambda store: stack.enter_context(store.hierarchy.opened(entry.scope, entry.collected_at))
                 )
             except FileNotFoundError:
@@ -216,17 +203,17 @@ class Ingest:
         if scope is not None:
             parse_scope(scope)
         if scope is None or before is None:
-            return await self._ask(tenant_id, lambda store: store.reader.find_by_scope(scope, limit=limit, offset=offset))
+            return await self.stores.ask(tenant_id, lambda store: store.reader.find_by_scope(scope, limit=limit, offset=offset))
         check_collected_at(before)
-        return await self._ask(tenant_id, lambda store: store.reader.find_older(scope, before, limit=limit))
+        return await self.stores.ask(tenant_id, lambda store: store.reader.find_older(scope, before, limit=limit))
 
     async def scopes(self, tenant_id: UUID) -> Sequence[ScopeSummary]:
         """Every scope that has files."""
-        return await self._ask(tenant_id, lambda store: store.reader.scopes())
+        return await self.stores.ask(tenant_id, lambda store: store.reader.scopes())
 
     async def waiting(self, tenant_id: UUID) -> tuple[int, int]:
         """How many changes the database is to be told, and how many it refused."""
-        return await self._ask(tenant_id, lambda store: store.journal.counts())
+        return await self.stores.ask(tenant_id, lambda store: store.journal.counts())
 
     async def delete(
         self,
@@ -242,75 +229,20 @@ class Ingest:
         """Deletes a data file; a signal of type ``data.deleted`` tells of it. Raises NotFound, MalformedData."""
         sender = self._sender(tenant_id, actor, user_id, source, correlation_id)
         check_collected_at(collected_at)
-        await self._ask(tenant_id, lambda store: store.delete(scope, collected_at, sender))
-        self._note(tenant_id)
+        await self.stores.ask(tenant_id, lambda store: store.delete(scope, collected_at, sender))
+        self._attendant.note(tenant_id)
 
     async def mend(self, tenant_id: UUID, *, thoroughly: bool = False) -> Mended:
         """Gives files without row theirs, forgets rows without file, removes dead drafts; see ``check``. thoroughly: reads every file."""
-        mended = await self._ask(tenant_id, lambda store: reconcile(store, self._mender(tenant_id), thoroughly=thoroughly))
-        self._note(tenant_id)
-        return mended
+        return await self._attendant.mend(tenant_id, thoroughly=thoroughly)
 
     async def record(self, tenant_id: UUID) -> int:
         """Tells the database what a tenant's journal holds. Returns how many entries that were. Raises PersistenceError while it is away."""
-        if self._recorder is None:
-            raise PersistenceError("nothing can be recorded without a plane", hint="use it as: Ingest(folder, plane)")
-        try:
-            async with self._held(tenant_id) as (store, stack):
-                if not await in_thread(stack.enter_context, store.recording()):
-                    return 0  # another process does it
-                return await self._recorder.record(tenant_id, store)
-        finally:
-            told, self._told = self._told, asyncio.Event()
-            told.set()
+        return await self._attendant.record(tenant_id)
 
     async def attend(self) -> None:
         """Mends what was left behind, then keeps telling the database what is stored, until it is cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._mend_all())
-            tasks.create_task(self._record_all())
-
-    async def _mend_all(self) -> None:
-        for tenant_id in await in_thread(self.stores.tenants):
-            try:
-                await self._ask(tenant_id, lambda store: store.journal.take_up())
-                mended = await self.mend(tenant_id)
-            except Exception as error:
-                _log.exception("data_not_mended", tenant_id=str(tenant_id), error=str(error))
-                continue
-            if any(mended.model_dump().values()):
-                _log.warning("data_mended", tenant_id=str(tenant_id), **mended.model_dump())
-
-    async def _record_all(self) -> None:
-        """Those who posted are recorded at once; all others are looked at now and then: other processes post, too."""
-        rest, everybody = 0.0, True
-        while True:
-            self._news.clear()
-            tenants = await in_thread(self.stores.tenants) if everybody else sorted(self._posted)
-            self._posted.clear()
-            waiting, failed = 0, []
-            for tenant_id in tenants:
-                try:
-                    waiting += await self._recorded(tenant_id)
-                except Exception as error:  # one tenant's trouble is not the others'
-                    failed.append(tenant_id)
-                    _log.warning("data_not_recorded", tenant_id=str(tenant_id), error=str(error))
-            if everybody:
-                DATA_UNRECORDED.set(waiting)
-            self._posted.update(failed)
-            rest = min(_LONGEST_REST, max(0.5, 2 * rest)) if failed else 0.0
-            everybody = False
-            try:
-                await asyncio.wait_for(self._news.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                everybody = True
-            await asyncio.sleep(max(rest, _GATHER_SECONDS))
-
-    async def _recorded(self, tenant_id: UUID) -> int:
-        """Records what waits. Returns how many changes the database does not know of then."""
-        if (await self.waiting(tenant_id))[0]:
-            await self.record(tenant_id)
-        return sum(await self.waiting(tenant_id))
+        await self._attendant.attend()
 
     async def _read(self, tenant_id: UUID, post: Post, data: bytes | Mapping[str, Json] | AsyncIterable[bytes]) -> None:
         """Takes a post's data into memory, or into a draft where they are large, and checks them."""
@@ -334,7 +266,7 @@ class Ingest:
 
     async def _spooled(self, tenant_id: UUID, scope: str, begun: bytes, rest: AsyncIterator[bytes]) -> Draft:
         """A draft with all of a stream in it, durable and checked."""
-        async with self._held(tenant_id) as (store, unfinished):
+        async with self.stores.held(tenant_id) as (store, unfinished):
 
             def begin() -> Draft:
                 draft = store.hierarchy.draft(scope)
@@ -357,22 +289,6 @@ class Ingest:
             unfinished.pop_all()
         return draft
 
-    @asynccontextmanager
-    async def _held(self, tenant_id: UUID) -> AsyncIterator[tuple[TenantStore, ExitStack]]:
-        """A tenant's store, and a stack for what is let go of before it; both in threads."""
-        with_store, more = ExitStack(), ExitStack()
-        try:
-            yield await in_thread(with_store.enter_context, self.stores.of(tenant_id)), more
-        finally:
-            try:
-                await in_thread(more.close)
-            finally:
-                await in_thread(with_store.close)
-
-    def _note(self, tenant_id: UUID) -> None:
-        self._posted.add(tenant_id)
-        self._news.set()
-
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
             raise TooLarge(f"body: exceeds {self.max_bytes} bytes", hint="send it in parts", field="body")
@@ -384,16 +300,6 @@ class Ingest:
         except ValueError as error:
             raise InvalidInput(first_problem(error)) from error
         return Sender.made(actor=actor, user_id=user, source=source, correlation_id=correlation_id)
-
-    def _mender(self, tenant_id: UUID) -> Sender:
-        return self._sender(tenant_id, MENDER, None, "ingest", None)
-
-    async def _ask(self, tenant_id: UUID, question: Callable[[TenantStore], T]) -> T:
-        def answer() -> T:
-            with self.stores.of(tenant_id) as store:
-                return question(store)
-
-        return await in_thread(answer)
 
 
 def open_ingest(settings: Settings, plane: Plane | None, *, max_bytes: int = DATA_INGEST_MAX_SIZE) -> Ingest:

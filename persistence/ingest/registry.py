@@ -104,15 +104,14 @@ WHERE k.scope = ? AND k.idempotency_key = ?
 
 # How many files of each scope, how large, and how new.
 _SCOPES = """
-SELECT
-  scope,
-  count(*) AS files,
-  sum(size_bytes) AS size_bytes,
-  max(instant) || 'Z' AS latest,
-  sum(file_id IS NULL) AS unrecorded
-FROM data_files
-GROUP BY scope
-ORDER BY scope
+SELECT f.scope, f.files, f.size_bytes, f.latest || 'Z' AS latest, coalesce(u.files, 0) AS unrecorded
+FROM (
+  SELECT scope, count(*) AS files, sum(size_bytes) AS size_bytes, max(instant) AS latest
+  FROM data_files INDEXED BY data_files_scope
+  GROUP BY scope
+) AS f
+LEFT JOIN (SELECT scope, count(*) AS files FROM data_files WHERE file_id IS NULL GROUP BY scope) AS u ON u.scope = f.scope
+ORDER BY f.scope
 """
 
 

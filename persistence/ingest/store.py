@@ -67,10 +67,10 @@ class TenantStore:
             stack.callback(os.close, self._folder)
             fcntl.flock(self._folder, fcntl.LOCK_SH)  # nobody exchanges the index under us
             connections = [initialize_database(folder / INDEX) for _ in range(2)]
-            for connection in connections:
-                stack.callback(connection.close)
+            self.registry, self.reader = map(Registry, connections)
+            for registry in (self.registry, self.reader):
+                stack.callback(registry.close)
             self._resources = stack.pop_all()
-        self.registry, self.reader = map(Registry, connections)
         self.journal = Journal(self.registry)
 
     def close(self) -> None:

@@ -3,17 +3,20 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 from persistence.ingest.disk import disk_errors
 from persistence.ingest.jail import make_folder, sync_folder
 from persistence.ingest.paths import Stamps
 from persistence.ingest.store import TenantStore
+from persistence.ingest.threads import in_thread
+
+T = TypeVar("T")
 
 _MOST_OPEN: Final = 100
 _IDENTITY: Final = "store.id"
@@ -48,6 +51,27 @@ class Stores:
             with self._lock:
                 self._users[tenant_id] -= 1
                 self._close_idle()
+
+    async def ask(self, tenant_id: UUID, question: Callable[[TenantStore], T]) -> T:
+        """What a question to a tenant's store comes to, asked in a thread."""
+
+        def answer() -> T:
+            with self.of(tenant_id) as store:
+                return question(store)
+
+        return await in_thread(answer)
+
+    @asynccontextmanager
+    async def held(self, tenant_id: UUID) -> AsyncIterator[tuple[TenantStore, ExitStack]]:
+        """A tenant's store, and a stack for what is let go of before it; both in threads."""
+        with_store, more = ExitStack(), ExitStack()
+        try:
+            yield await in_thread(with_store.enter_context, self.of(tenant_id)), more
+        finally:
+            try:
+                await in_thread(more.close)
+            finally:
+                await in_thread(with_store.close)
 
     def tenants(self) -> list[UUID]:
         """Tenants that have a tree."""
