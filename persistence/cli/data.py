@@ -205,15 +205,25 @@ def check_tree(tenant: TenantOption = None, data_dir: DataDir = None, output: Ou
 
 
 @app.command("reindex")
-def reindex(tenant: TenantOption = None, data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
-    """Build the index anew from the files. One that cannot be read is set aside first."""
+def reindex(
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="Set the index aside first: then every file is looked for in the database, as after a restore."
+        ),
+    ] = False,
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Correct the index by the files, of which each is read. One that cannot be read itself is set aside first."""
 
     async def go() -> Mended:
         async with _place(tenant, data_dir, records=True) as place:
-            if not _is_readable(place):
+            if anew or not _is_readable(place):
                 place.ingest.stores.close()
                 aside = set_index_aside(place.ingest.stores.folder / str(place.tenant_id))
-                error_console.print(f"the index could not be read; it is now {aside}", highlight=False, soft_wrap=True)
+                error_console.print(f"the index was set aside: {aside}", highlight=False, soft_wrap=True)
             mended = await place.ingest.mend(place.tenant_id, thoroughly=True)
             await place.record()
             return mended

@@ -293,10 +293,10 @@ def _exclusive(folder: int, name: str, stack: ExitStack) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
         file = os.open(_draft_name(name), flags, FILE_MODE, dir_fd=folder)
-        stack.callback(os.close, file)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (FileExistsError, BlockingIOError):
+    except FileExistsError:
         raise Conflict(f"{name} is being written") from None
+    stack.callback(os.close, file)
+    fcntl.flock(file, fcntl.LOCK_EX)  # others hold it for the moment in which they look whether its writer lives
     if os.fstat(file).st_nlink == 0:  # taken for a dead writer's before it was locked
         raise Conflict(f"{name} was taken away")
     return file

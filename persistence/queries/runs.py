@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import ARRAY, Select, Uuid, any_, bindparam, func, literal, select
 
 from persistence.canon import CANON
 from persistence.database.statements import as_text, compiled
@@ -16,17 +16,6 @@ from persistence.queries.search import search_runs
 from persistence.transaction import Transaction
 
 MAX_PAGE = 1000
-
-# Runs by their ids, the newest first.
-_FOUND = """
-SELECT
-  r.id, r.run_type, r.status, r.version, r.retry_count, r.correlation_id, r.signal_id, r.actor, r.wait_reason,
-  nullif(concat_ws(': ', r.error_details ->> 'type', r.error_details ->> 'message'), '') AS error, r.created_at, r.started_at, r.completed_at
-FROM persistence.runs AS r
-WHERE r.tenant_id = $1
-  AND r.id = ANY ($2)
-ORDER BY r.id DESC
-"""
 
 
 class RunFilter(Model):
@@ -90,7 +79,9 @@ async def list_runs(tx: Transaction, wanted: RunFilter | None = None, *, limit: 
 async def found_runs(tx: Transaction, text: str) -> RunPage:
     """The runs behind a text: see ``search_runs``."""
     ids = [found.run_id for found in await search_runs(tx, text)]
-    rows = await tx.fetch(_FOUND, tx.context.tenant_id, ids) if ids else ()
+    wanted = _lines(tx.context.tenant_id).where(RUNS.c.id == any_(literal(ids, ARRAY(Uuid)))).order_by(RUNS.c.id.desc())
+    statement, values = compiled(wanted)
+    rows = await tx.fetch(statement, *values) if ids else ()
     return RunPage(items=[RunLine.made(**row) for row in rows], next=None)
 
 
@@ -106,9 +97,9 @@ def statements() -> dict[str, str]:
     return {f"runs, the newest{name}": as_text(_page(nobody, RunFilter.made(**form), 50, nobody)) for name, form in forms.items()}
 
 
-def _page(tenant_id: UUID, wanted: RunFilter, limit: int, after: UUID | None) -> Select[Any]:
+def _lines(tenant_id: UUID) -> Select[Any]:
     run = RUNS.c
-    query = select(
+    return select(
         run.id,
         run.run_type,
         run.status,
@@ -123,6 +114,10 @@ def _page(tenant_id: UUID, wanted: RunFilter, limit: int, after: UUID | None) ->
         run.started_at,
         run.completed_at,
     ).where(run.tenant_id == tenant_id)
+
+
+def _page(tenant_id: UUID, wanted: RunFilter, limit: int, after: UUID | None) -> Select[Any]:
+    run, query = RUNS.c, _lines(tenant_id)
     if wanted.status is not None:
         query = query.where(run.status == wanted.status)
     if wanted.run_type is not None:

@@ -83,6 +83,9 @@ def test_a_tree_is_checked_and_its_index_built_anew(place: SimpleNamespace, tmp_
     assert "agree" in place.of("data", "check")
     again = json.loads(place.of("data", "list", SCOPE, "--limit", "1", "--format", "json"))
     assert (again[0]["path"], again[0]["file_id"]) == (entry["path"], entry["file_id"])
+    rows = len(json.loads(place.of("data", "list", "--format", "json")))
+    assert f"{rows} rows added" in place.of("data", "reindex", "--anew")
+    assert json.loads(place.of("data", "list", SCOPE, "--limit", "1", "--format", "json"))[0]["file_id"] == entry["file_id"]
     (place.tree / "data" / str(entry["path"])).unlink()
     assert "row without file" in place.of("data", "check", expect=1)
     assert "1 removed" in place.of("data", "reindex")

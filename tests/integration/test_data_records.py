@@ -1,6 +1,7 @@
 """From data files to signals and runs: each exactly once, whatever comes between."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,18 @@ async def test_each_change_is_recorded_with_its_own_source(ingest: Ingest, plane
         await ingest.put(tenant.tenant_id, "web.form", {}, actor="user:ada", source=source)
     await ingest.record(tenant.tenant_id)
     assert sorted(event.source or "" for event in await log(plane, tenant)) == ["cli", "cli", "http"]
+
+
+async def test_the_page_on_data_shows_how(
+    plane: Plane, tenant: Tenant, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "data.md").read_text()
+    [block] = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.setenv("PERSISTENCE_DSN", dsn)
+    monkeypatch.setenv("PERSISTENCE_INGEST_DIR", str(tmp_path))
+    names: dict[str, Any] = {}
+    exec(block, names)
+    times = {await names["keep"](tenant.tenant_id, "delivery-1", b'{"title": "It is broken"}') for _ in range(2)}
+    assert len(times) == 1
+    [signal] = await signals(plane, tenant)
+    assert (signal.source_channel, signal.actor) == (CHANNEL, "external:github")
