@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.processes import run_command
 from tests.unit.test_reading_files import event, trace, written
 
 COMMAND = [sys.executable, "-m", "persistence.cli"]
@@ -23,9 +24,9 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def typed(*words: str, expect: int = 0, **more: str) -> str:
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, env=environment(**more), timeout=120, check=False)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout if expect == 0 else done.stdout + done.stderr
+    status, output, complaint = run_command([*words], environment(**more), timeout=120)
+    assert status == expect, output + complaint
+    return output if expect == 0 else output + complaint
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from persistence.database.embedded import DATABASE, SERVICE_LOGIN, EmbeddedServer
 from persistence.database.programs import programs
-from tests.e2e.test_command_line import COMMAND, environment, typed
+from tests.e2e.test_command_line import environment, typed
 
 RUNBOOKS = (Path(__file__).parent.parent.parent / "docs" / "runbooks.md").read_text()
 COMMANDS = [
@@ -59,13 +59,11 @@ def test_each_command_works_in_the_order_of_the_page(history: SimpleNamespace) -
     for command in COMMANDS:
         words = [re.sub(r"\$([A-Z_]+)", lambda found: variables[found[1]], word) for word in shlex.split(command)]
         if words[0] == "psql":
-            words[0] = str(programs() / "psql")
+            subprocess.run([programs() / "psql", *words[1:]], env=environment(), capture_output=True, check=True, timeout=120)
         else:
             assert words[0] == "persistence", command
             place = [] if words[1:3] == ["fit", "list"] else ["--data-dir", str(history.folder)]
-            words = [*COMMAND, *words[1:], *place]
-        done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            typed(*words[1:], *place)
     with psycopg.connect(history.dsn) as connection:
         statuses = dict(connection.execute("SELECT id::text, status FROM persistence.effects").fetchall())
     assert statuses[history.names["EFFECT"]] == "PENDING"

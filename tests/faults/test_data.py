@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import random
 import shutil
 import subprocess
@@ -21,10 +20,9 @@ from persistence.ingest.check import check
 from persistence.models import Tenant
 from tests.faults.data_poster import POINTS, RULES, post, post_and_die
 from tests.helpers import ACTOR
+from tests.processes import PROCESSES
 from tests.serving import serving
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.faults.data_poster"])
 KILLS = 100
 
 
