@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, NotFound, PersistenceError
 from persistence.models import Model, Tenant
+from persistence.models.base import in_utc
 from persistence.plane import Plane, settings_with
 from persistence.settings import Settings
 
@@ -134,7 +135,7 @@ def parse_moment(text: str, what: str, complaint: str = "no time") -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(f"{what}: {text!r} is {complaint}", hint="such as 2026-01-31T12:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return in_utc(moment)
 
 
 def set_up_logging(level: str = "info", *, to_terminal: bool) -> None:

@@ -289,7 +289,7 @@ def _tenant_without_database(tenant: str | None, settings: Settings) -> UUID | N
 def _is_readable(place: _Place) -> bool:
     try:
         with place.ingest.stores.of(place.tenant_id) as store:
-            return store.is_sound()
+            return not store.registry.faults()
     except LOCAL_ERRORS as error:
         if not is_broken_index(error):
             raise

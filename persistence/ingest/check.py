@@ -212,8 +212,8 @@ def _facts(entry: _Entry) -> tuple[int, str]:
     """Size of a data file and digest of its data. Raises MalformedData for what is no data file of its place, FileNotFoundError."""
     file = os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=entry.folder)
     try:
-        size = os.fstat(file).st_size
-        return size, _digest(mapped(file), entry.scope, entry.collected_at or "")
+        text = mapped(file)
+        return len(text), _digest(text, entry.scope, entry.collected_at or "")
     finally:
         os.close(file)
 

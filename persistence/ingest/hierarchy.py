@@ -37,12 +37,11 @@ class WriteResult:
 class Draft:
     """A data file that nobody sees yet. ``close`` removes it unless it was published."""
 
-    def __init__(self, root: Path, scope: str, collected_at: str, folder: int, file: int, held: ExitStack) -> None:
+    def __init__(self, scope: str, collected_at: str, folder: int, file: int, held: ExitStack) -> None:
         """folder, file: open descriptors, closed with ``held``."""
         self.scope = scope
         self.collected_at = collected_at
         self.path = relative_path(scope, collected_at)
-        self._root = root
         self._name = timestamp_to_filename(collected_at) + SUFFIX
         self._folder = folder
         self._file = file
@@ -57,10 +56,6 @@ class Draft:
     def sha256(self) -> str:
         """Of the data so far, in hexadecimal."""
         return self._digest.hexdigest()
-
-    @property
-    def result(self) -> WriteResult:
-        return WriteResult(self._root / self.path, self.path, self.size_bytes, self.sha256)
 
     def write(self, data: bytes) -> None:
         """Appends to the data."""
@@ -171,7 +166,7 @@ class HierarchyManager:
             draft.sync()
             draft.publish()
             draft.sync_folder()
-            return draft.result
+            return WriteResult(self.jail.root / draft.path, draft.path, draft.size_bytes, draft.sha256)
         finally:
             self.discard(draft)
 
@@ -218,7 +213,7 @@ class HierarchyManager:
                 )
             own = os.dup(folder)
             stack.callback(os.close, own)
-            return Draft(self.jail.root, scope, collected_at, own, file, stack.pop_all())
+            return Draft(scope, collected_at, own, file, stack.pop_all())
 
     def _prune(self, segments: list[str]) -> None:
         """Removes the folders of a scope that are empty."""

@@ -21,7 +21,7 @@ from persistence.ingest.recorder import Recorder
 from persistence.ingest.registry import IndexEntry, ScopeSummary
 from persistence.ingest.rules import NO_RULES, Rules, load_rules
 from persistence.ingest.scopes import parse_scope
-from persistence.ingest.store import Post, Sender
+from persistence.ingest.store import Post, Sender, no_data
 from persistence.ingest.stores import Stores
 from persistence.ingest.text import check_object, written
 from persistence.ingest.threads import in_thread
@@ -163,10 +163,7 @@ class Ingest:
             path = relative_path(scope, check_collected_at(collected_at))
             entry = await self.stores.ask(tenant_id, lambda store: store.reader.find_by_path(path))
         if entry is None:
-            raise NotFound(
-                f"there is no data of {scope}" + ("" if collected_at == LATEST else f" collected at {collected_at}"),
-                hint=f"persistence data list {scope}",
-            )
+            raise no_data(scope, None if collected_at == LATEST else collected_at)
         return entry
 
     async def find_by_signal(self, tenant_id: UUID, signal_id: UUID) -> IndexEntry | None:

@@ -1,9 +1,7 @@
 """Scopes: what kind of data something is."""
 
 import re
-from typing import Annotated, Final
-
-from pydantic import AfterValidator
+from typing import Final
 
 from persistence.errors import MalformedData
 from persistence.models.base import Model
@@ -39,14 +37,3 @@ def parse_scope(scope: str) -> ParsedScope:
 def scope_to_path_segments(scope: str) -> list[str]:
     """The folders of a scope, from the outermost on. Raises MalformedData for what is no scope."""
     return parse_scope(scope).raw.split(".")
-
-
-def _checked(scope: str) -> str:
-    try:
-        return parse_scope(scope).raw
-    except MalformedData as error:
-        raise ValueError(str(error)) from error
-
-
-Scope = Annotated[str, AfterValidator(_checked)]
-"""In models: a text that is a scope."""

@@ -80,10 +80,6 @@ class TenantStore:
         """Whether somebody removed the tenant's folder."""
         return os.fstat(self._folder).st_nlink == 0
 
-    def is_sound(self) -> bool:
-        """Whether the index is whole, as SQLite sees it."""
-        return not self.registry.faults()
-
     @contextmanager
     def recording(self) -> Iterator[bool]:
         """False while another process empties the journal."""
@@ -172,7 +168,7 @@ class TenantStore:
         with disk_errors(path), self.registry.transaction():
             entry = self.registry.find_by_path(path)
             if entry is None:
-                raise NotFound(f"there is no data of {scope} collected at {collected_at}", hint=f"persistence data list {scope}")
+                raise no_data(scope, collected_at)
             self.forget(entry, sender)
             with suppress(FileNotFoundError):  # it is to be gone, and is
                 self.hierarchy.delete_data_file(scope, collected_at)
@@ -187,17 +183,12 @@ class TenantStore:
         name = id_of_deletion(entry.collected_at, sha256, self.store_id)
         self.journal.add([_journalled(DELETED, entry, sender, name, correlation, {**signal, **attributes})])
 
-    def adopt(
-        self, scope: str, collected_at: str, size_bytes: int, sha256: str, sender: Sender, *, file_id: str | None = None
-    ) -> IndexEntry:
-        """Adds the row of a file that is there, and journals it unless its signal is known; to be called in a transaction."""
-        entry = self.registry.insert(
-            relative_path(scope, collected_at), scope, collected_at, size_bytes, sha256=sha256, file_id=file_id
-        )
+    def adopt(self, scope: str, collected_at: str, size_bytes: int, sha256: str, sender: Sender) -> None:
+        """Adds the row of a file that is there, and journals it unless that waits to be told; to be called in a transaction."""
+        entry = self.registry.insert(relative_path(scope, collected_at), scope, collected_at, size_bytes, sha256=sha256)
         told = self.journal.entries_of(entry.path)
-        if file_id is None and not (told and told[-1].kind == STORED):
+        if not (told and told[-1].kind == STORED):
             self.journal.add([_journalled(STORED, entry, sender, None, None, {"found": True})])
-        return entry
 
     def _is_fresh(self, post: Post) -> bool:
         """Whether a post is to become a file; otherwise it gets its outcome here."""
@@ -255,6 +246,12 @@ class TenantStore:
         if post.draft is not None:
             self.hierarchy.discard(post.draft)
             post.draft = None
+
+
+def no_data(scope: str, collected_at: str | None = None) -> NotFound:
+    """The error for a file that is not there. collected_at: none: the scope has no file at all."""
+    when = f" collected at {collected_at}" if collected_at else ""
+    return NotFound(f"there is no data of {scope}{when}", hint=f"persistence data list {scope}")
 
 
 def _withdraw(published: Sequence[Draft]) -> None:

@@ -1,7 +1,7 @@
 """What all models share."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from uuid import UUID
@@ -24,6 +24,11 @@ def new_id() -> UUID:
 def first_id_at(moment: datetime) -> UUID:
     """The lowest UUIDv7 of a moment: what was made later has a higher id. Moments before 1970 count as 1970."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment; one without a time zone is in UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def made_at(item_id: UUID) -> float:

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Final
 from uuid import UUID
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +17,7 @@ from starlette.types import Scope as ASGIScope
 
 from persistence.ingest import Ingest, IngestResponse
 from persistence.ingest.registry import IndexEntry
+from persistence.ingest.threads import in_thread
 from persistence.models import Role
 from persistence.service.access import Caller, needs
 from persistence.service.parameters import Limit
@@ -204,5 +204,5 @@ class FileResponse(StreamingResponse):
 
 
 async def _chunks(file: int) -> AsyncIterator[bytes]:
-    while chunk := await anyio.to_thread.run_sync(os.read, file, _READ_AT_ONCE):
+    while chunk := await in_thread(os.read, file, _READ_AT_ONCE):
         yield chunk

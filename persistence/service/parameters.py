@@ -1,18 +1,20 @@
 """Parameters that several operations take."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
 from pydantic import AfterValidator
 
+from persistence.models.base import in_utc
+
 Limit = Annotated[int, Query(ge=1, le=200, description="At most so many.")]
 Cursor = Annotated[UUID | None, Query(description="The ``next`` of the page before.")]
 
 
 def _in_utc(moment: datetime | None) -> datetime | None:
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None if moment is None else in_utc(moment)
 
 
 Since = Annotated[

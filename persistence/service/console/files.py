@@ -4,11 +4,11 @@ from contextlib import AsyncExitStack
 from typing import Final
 from urllib.parse import quote
 
-import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from persistence.ingest.text import Preview, preview
+from persistence.ingest.text import preview
+from persistence.ingest.threads import in_thread
 from persistence.models import Run, Signal
 from persistence.service.console.parameters import Text
 from persistence.service.console.rendering import render
@@ -42,7 +42,7 @@ async def file(request: Request, caller: Visiting, files: Files, scope: str, col
     """A data file: its beginning, its signal, and the runs that it started."""
     entry = await files.find(caller.bearer.tenant_id, scope, collected_at)
     async with files.opened(caller.bearer.tenant_id, entry) as descriptor:
-        shown: Preview = await anyio.to_thread.run_sync(preview, descriptor)
+        shown = await in_thread(preview, descriptor)
     signal: Signal | None = None
     runs: list[Run] = []
     signal_id = entry.signal_id

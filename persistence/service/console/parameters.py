@@ -1,12 +1,13 @@
 """What comes in the address of a page, as text that may be empty."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
 
 from persistence.errors import InvalidInput
+from persistence.models.base import in_utc
 
 Text = Annotated[str, Query(max_length=1000)]
 
@@ -27,4 +28,4 @@ def moment_in(text: str, field: str) -> datetime | None:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise InvalidInput(f"{field}: {text!r} is no time", hint="such as 2026-01-31T12:00", field=field) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return in_utc(moment)
