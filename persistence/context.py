@@ -7,6 +7,11 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from persistence.canon import CANON
 
+WORKERS = "system:outbox-worker/"
+"""How the actors of outbox workers begin. No service may write as one (CANON-TRACE-001 §3.2)."""
+
+RESERVED_SOURCES = frozenset({"outbox", "operator"})
+
 
 class Context(BaseModel):
     """The circumstances of a transaction.
@@ -33,6 +38,8 @@ class Context(BaseModel):
     def _check_actor(cls, actor: str) -> str:
         if not re.match(CANON.rules.actor_pattern, actor) or len(actor) > 100:
             raise ValueError("must be agent:…, user:…, system:… or external:…, at most 100 characters")
+        if actor.startswith(WORKERS):
+            raise ValueError(f"{WORKERS}… belongs to outbox workers")
         return actor
 
     @field_validator("source")
@@ -40,4 +47,6 @@ class Context(BaseModel):
     def _check_source(cls, source: str) -> str:
         if not 0 < len(source) <= 200:
             raise ValueError("must have 1 to 200 characters")
+        if source in RESERVED_SOURCES:
+            raise ValueError(f"{source} belongs to functions of the plane")
         return source

@@ -40,6 +40,16 @@ def decode(text: str | bytes | None) -> Any:
     return None if text is None else orjson.loads(text)
 
 
+def decode_stored(text: str | None) -> Any:
+    """Reads JSON text of a row. What cannot be read (it was written past the plane) becomes ``{"unreadable": why, "text": its beginning}``, so
+    that it does not hide the rows beside it.
+    """
+    try:
+        return decode(text)
+    except orjson.JSONDecodeError as error:
+        return {"unreadable": str(error), "text": str(text)[:1000]}
+
+
 def check(value: Any, field: str) -> None:
     """Refuses what jsonb cannot hold, naming the place below ``field``.
 

@@ -1,19 +1,27 @@
 """Every error this package raises: one tree, each says what happened and what to do next."""
 
-from typing import Any
-
 
 class PersistenceError(Exception):
     """Something the persistence plane refused or could not do.
 
-    ``hint`` is the next step, where there is one.
+    hint: the next step, where there is one. field: the name of what was wrong. sqlstate, constraint: what the database said.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        field: str | None = None,
+        sqlstate: str | None = None,
+        constraint: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.facts = facts
+        self.field = field
+        self.sqlstate = sqlstate
+        self.constraint = constraint
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -97,3 +105,18 @@ class StorageFull(PersistenceError):
 
 class ImportFailed(PersistenceError):
     """A file could not be read; the message names file, place and what is wrong."""
+
+
+def first_problem(error: ValueError) -> tuple[str, str]:
+    """Of what a validation found, the first: the name of the field, and what is wrong with it."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return "", str(error)
+    found = errors()[0]
+    return ".".join(str(part) for part in found["loc"]), found["msg"].removeprefix("Value error, ")
+
+
+def invalid(error: ValueError, subject: str) -> InvalidInput:
+    """What a validation found. subject: what is wrong where no single field is."""
+    field, problem = first_problem(error)
+    return InvalidInput(f"{field or subject}: {problem}", field=field or subject)

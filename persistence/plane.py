@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
 
 import asyncpg
+from pydantic import SecretStr
 from sqlalchemy import text
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -18,9 +19,9 @@ from persistence.database.pool import check_server, open_pool
 from persistence.database.server import Server, open_server
 from persistence.database.wake import Bell
 from persistence.dead_letters import DeadLetters
-from persistence.errors import ConfigurationError, Conflict, PersistenceError
+from persistence.errors import ConfigurationError, Conflict, InvalidInput, PersistenceError, first_problem
 from persistence.limits import Limits
-from persistence.settings import Settings
+from persistence.settings import Overrides, Settings
 from persistence.telemetry import watch_pool
 from persistence.tenants import TenantAdministration
 from persistence.tokens import Tokens
@@ -32,13 +33,18 @@ T = TypeVar("T")
 class Plane:
     """The persistence plane of one database.
 
-    Use it as ``async with Plane(dsn=…) as plane``, or call ``open`` and ``close``. Without a DSN, from the arguments or the environment, it
-    brings the embedded server with it. One plane serves a whole process; it is safe to share among tasks of one event loop.
+    Use it as ``async with Plane("postgresql://…") as plane``, or call ``open`` and ``close``. Without a DSN, from the arguments or the
+    environment, it brings the embedded server with it. One plane serves a whole process; it is safe to share among tasks of one event loop.
     """
 
-    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
-        """overrides: fields of Settings. Raises ConfigurationError for one that is wrong."""
-        self.settings = settings_with(settings, overrides)
+    def __init__(
+        self, dsn: str | SecretStr | None = None, *, settings: Settings | None = None, **overrides: Unpack[Overrides]
+    ) -> None:
+        """dsn: of a login for services and workers; none: that of the settings. settings: none: those of the environment. overrides: fields of
+        Settings. Raises ConfigurationError for one that is wrong, or that there is not.
+        """
+        given: dict[str, Any] = {**overrides, **({} if dsn is None else {"dsn": dsn})}
+        self.settings = settings_with(settings, given)
         self._resources = AsyncExitStack()
         self._pool: asyncpg.Pool | None = None
         self._server: Server | None = None
@@ -97,27 +103,60 @@ class Plane:
         """Access to the HTTP service; to issue and revoke, the login needs persistence_operator."""
         return Tokens(self.pool, self.settings)
 
-    def dead_letters(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> DeadLetters:
+    def dead_letters(self, tenant_id: UUID, *, actor: str, user_id: UUID | None = None, source: str = "service") -> DeadLetters:
         """A tenant's dead letters, to requeue or discard; the login needs persistence_operator. Arguments as for ``transaction``."""
-        return DeadLetters(self.pool, self.settings, self._context(tenant_id, actor, circumstances), self.wake)
+        return DeadLetters(self.pool, self.settings, self._context(tenant_id, actor, user_id, source), self.wake)
 
-    def transaction(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> Transaction:
+    def transaction(
+        self,
+        tenant_id: UUID,
+        *,
+        actor: str,
+        user_id: UUID | None = None,
+        source: str = "service",
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
+    ) -> Transaction:
         """A unit of work for one tenant, to be used with ``async with``.
 
-        actor: who acts, as ``agent:…``, ``user:…``, ``system:…`` or ``external:…``. circumstances: the other fields of Context; user_id is the
-        settings' unless given.
+        actor: who acts, as ``agent:…``, ``user:…``, ``system:…`` or ``external:…``, at most 100 characters.
+        user_id: the user in whose name; a member of the tenant; none: the settings'.
+        source: the component that writes, such as the service's name; at most 200 characters.
+        correlation_id: given to what begins here without a cause of its own; none: a new one each.
+        causation_id: the event that caused this transaction, where it is not one of the objects passed in.
         """
         pool = self.pool
         assert self._appender is not None
-        return Transaction(self._context(tenant_id, actor, circumstances), self.settings, pool, self._appender, self.wake)
+        context = self._context(tenant_id, actor, user_id, source, correlation_id, causation_id)
+        return Transaction(context, self.settings, pool, self._appender, self.wake)
 
-    def snapshot(self, tenant_id: UUID, *, actor: str, **circumstances: Any) -> Snapshot:
+    def snapshot(
+        self,
+        tenant_id: UUID,
+        *,
+        actor: str,
+        user_id: UUID | None = None,
+        source: str = "service",
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
+    ) -> Snapshot:
         """A transaction that sees the tenant as it was at its first read. Arguments as for ``transaction``."""
         pool = self.pool
         assert self._appender is not None
-        return Snapshot(self._context(tenant_id, actor, circumstances), self.settings, pool, self._appender, self.wake)
+        context = self._context(tenant_id, actor, user_id, source, correlation_id, causation_id)
+        return Snapshot(context, self.settings, pool, self._appender, self.wake)
 
-    def bind(self, connection: Any, tenant_id: UUID, *, actor: str, **circumstances: Any) -> BoundTransaction:
+    def bind(
+        self,
+        connection: Any,
+        tenant_id: UUID,
+        *,
+        actor: str,
+        user_id: UUID | None = None,
+        source: str = "service",
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
+    ) -> BoundTransaction:
         """The same inside the caller's own transaction, so that a domain row and its effect commit together, or not at all.
 
         connection: an asyncpg connection, or an SQLAlchemy AsyncSession or AsyncConnection on the asyncpg driver, in a transaction.
@@ -127,10 +166,20 @@ class Plane:
         async def connect() -> Any:
             return await _driver_connection(connection)
 
-        return BoundTransaction(self._context(tenant_id, actor, circumstances), self.settings, connect)
+        context = self._context(tenant_id, actor, user_id, source, correlation_id, causation_id)
+        return BoundTransaction(context, self.settings, connect)
 
     async def decide(
-        self, tenant_id: UUID, body: Callable[[Transaction], Awaitable[T]], *, actor: str, attempts: int = 5, **circumstances: Any
+        self,
+        tenant_id: UUID,
+        body: Callable[[Transaction], Awaitable[T]],
+        *,
+        actor: str,
+        attempts: int = 5,
+        user_id: UUID | None = None,
+        source: str = "service",
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
     ) -> T:
         """Runs ``body(tx)`` in a transaction, and anew when somebody else changed what it had read (Conflict), at most ``attempts`` times.
 
@@ -144,7 +193,14 @@ class Plane:
         )
 
         async def once() -> T:
-            async with self.transaction(tenant_id, actor=actor, **circumstances) as tx:
+            async with self.transaction(
+                tenant_id,
+                actor=actor,
+                user_id=user_id,
+                source=source,
+                correlation_id=correlation_id,
+                causation_id=causation_id,
+            ) as tx:
                 return await body(tx)
 
         return await tries(once)
@@ -154,11 +210,27 @@ class Plane:
         if self._bell is not None:
             self._bell.ring()
 
-    def _context(self, tenant_id: UUID, actor: str, circumstances: dict[str, Any]) -> Context:
+    def _context(
+        self,
+        tenant_id: UUID,
+        actor: str,
+        user_id: UUID | None,
+        source: str,
+        correlation_id: UUID | None = None,
+        causation_id: UUID | None = None,
+    ) -> Context:
         try:
-            return Context(tenant_id=tenant_id, actor=actor, **{"user_id": self.settings.user_id, **circumstances})
+            return Context(
+                tenant_id=tenant_id,
+                actor=actor,
+                user_id=user_id or self.settings.user_id,
+                source=source,
+                correlation_id=correlation_id,
+                causation_id=causation_id,
+            )
         except ValueError as error:
-            raise ConfigurationError(f"transaction: {first_problem(error)}") from error
+            field, problem = first_problem(error)
+            raise InvalidInput(f"{field}: {problem}", field=field) from error
 
 
 def settings_with(settings: Settings | None, overrides: dict[str, Any]) -> Settings:
@@ -168,16 +240,12 @@ def settings_with(settings: Settings | None, overrides: dict[str, Any]) -> Setti
             return Settings(**overrides)
         return Settings.model_validate({**settings.model_dump(), **overrides})
     except ValueError as error:
-        raise ConfigurationError(f"settings: {first_problem(error)}") from error
-
-
-def first_problem(error: ValueError) -> str:
-    """The first problem that a validation found, as ``field: what is wrong``."""
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return str(error)
-    found = errors()[0]
-    return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg'].removeprefix('Value error, ')}"
+        field, problem = first_problem(error)
+        raise ConfigurationError(
+            f"settings: {field}: {problem}",
+            hint="docs/settings.md lists them" if field not in Settings.model_fields else None,
+            field=field,
+        ) from error
 
 
 async def _driver_connection(connection: Any) -> Any:

@@ -1,7 +1,7 @@
 """Settings, read from the environment (``PERSISTENCE_…``) or given as arguments."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 from uuid import UUID
 
 import platformdirs
@@ -11,6 +11,34 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 Seconds = Annotated[float, Field(gt=0)]
 SERVICE_USER = UUID("00000000-0000-7000-8000-000000000001")
 MEBIBYTE = 1024 * 1024
+
+
+class Overrides(TypedDict, total=False):
+    """The fields of Settings, as arguments."""
+
+    admin_dsn: str | SecretStr | None
+    audit_dsn: str | SecretStr | None
+    direct_dsn: str | SecretStr | None
+    data_dir: str | Path
+    backup_dir: str | Path | None
+    wal_archive: str | Path | None
+    programs_dir: str | Path | None
+    ingest_dir: str | Path | None
+    data_rules: str | Path | None
+    user_id: UUID
+    pool_min: int
+    pool_max: int
+    transaction_pooler: bool
+    connect_timeout: float
+    statement_timeout: float
+    lock_timeout: float
+    idle_in_transaction_timeout: float
+    retry_for: float
+    metrics_token: str | SecretStr | None
+    appends_at_once: int
+    max_event_bytes: int
+    max_batch_events: int
+    max_batch_bytes: int
 
 
 class Settings(BaseSettings):

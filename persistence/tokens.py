@@ -13,7 +13,7 @@ import asyncpg
 
 from persistence.context import Context
 from persistence.database.retry import fetched
-from persistence.errors import InvalidInput, NotAuthenticated
+from persistence.errors import InvalidInput, NotAuthenticated, first_problem
 from persistence.models import ApiToken, Bearer, Role, new_id
 from persistence.settings import Settings
 from persistence.transaction import Transaction
@@ -70,9 +70,7 @@ class Tokens:
         try:
             Context(tenant_id=tenant_id, user_id=user, actor=acts_as)
         except ValueError as error:
-            raise InvalidInput(
-                "acts_as: must be agent:…, user:…, system:… or external:…, at most 100 characters", field="acts_as"
-            ) from error
+            raise InvalidInput(f"acts_as: {first_problem(error)[1]}", field="acts_as") from error
         secret, now = secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC)
         token = ApiToken(
             tenant_id=tenant_id,

@@ -13,6 +13,7 @@ from persistence.context import Context
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
 from persistence.database.grouping import Appender, append
 from persistence.database.pool import time_limits
+from persistence.database.reading import read_rows
 from persistence.database.retry import retried
 from persistence.errors import Conflict, PersistenceError
 from persistence.models import AppendResult, NewEvent
@@ -133,8 +134,7 @@ class Transaction:
 
         async def read() -> Sequence[asyncpg.Record]:
             await self._deliver()
-            rows: Sequence[asyncpg.Record] = await self._connection.fetch(statement, *arguments)
-            return rows
+            return await read_rows(self._connection, statement, *arguments)
 
         return await self._attempt(read)
 
@@ -202,7 +202,7 @@ class Transaction:
             await self._begin()
         while self._delivered < len(self._buffer.sent):
             batch, context = self._buffer.sent[self._delivered], self.context
-            self._rows.extend(await append(self._connection, self.settings, context.tenant_id, context.user_id, batch.text))
+            self._rows.extend(await append(self._connection, context.tenant_id, context.user_id, batch.text))
             self._delivered += 1
 
     async def _begin(self) -> None:

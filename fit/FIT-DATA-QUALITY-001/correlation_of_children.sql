@@ -1,4 +1,4 @@
--- title: What belongs to a run has the run's correlation, and a run its signal's
+-- title: What belongs to a run has the run's correlation, and a run its signal's and its parent's
 -- section: 2.3
 -- law: CANON-TRACE-001 §2.2
 -- severity: error
@@ -20,6 +20,12 @@ FROM persistence.runs AS r
 JOIN persistence.signals AS s ON s.tenant_id = r.tenant_id AND s.id = r.signal_id
 WHERE r.updated_at >= :'since'
   AND r.correlation_id <> s.correlation_id
+UNION ALL
+SELECT 'runs ' || r.id, 'correlation ' || r.correlation_id || ', its parent ' || p.correlation_id
+FROM persistence.runs AS r
+JOIN persistence.runs AS p ON p.tenant_id = r.tenant_id AND p.id = r.parent_run_id
+WHERE r.updated_at >= :'since'
+  AND r.correlation_id <> p.correlation_id
 UNION ALL
 SELECT 'outbox_events ' || o.id, 'correlation ' || o.correlation_id || ', its effect ' || e.correlation_id
 FROM persistence.outbox_events AS o

@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
+from persistence.canon.jsonpath import field_rules
 from persistence.canon.parts import Aggregate, EventType, Rules, TableContract, Transition, closed
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, InvalidTransition, UnknownEventType
@@ -96,8 +97,13 @@ class Canon:
             "release": [{"version": self.version, "seal": self.seal}],
             "rules": [{"name": name, "value": value} for name, value in self.documents["rules"].items()],
             "aggregates": [
-                {"aggregate_type": name, "table_name": a.table, "statuses": a.statuses, "terminal": a.terminal}
+                {"aggregate_type": name, "table_name": a.table, "statuses": a.statuses, "terminal": a.terminal, "open": a.open}
                 for name, a in self.aggregates.items()
+            ],
+            "part_of": [
+                {"aggregate_type": name, "column_name": column, "whole_type": whole.aggregate, "statuses": whole.statuses}
+                for name, a in self.aggregates.items()
+                for column, whole in a.part_of.items()
             ],
             "event_types": [row for kind in self.event_types.values() for row in self._event_type_rows(kind)],
             "upcasters": [
@@ -137,13 +143,15 @@ class Canon:
             "stamps": kind.stamps,
             "counts": kind.counts,
             "clears": dict.fromkeys(kind.clears),
+            **self._consequences(kind),
         }
         current: dict[str, Any] = {
             "event_version": kind.version,
             "is_current": True,
             "required_keys": () if kind.create else kind.required,
             "creating_keys": self._creating_keys(kind),
-            "data_schema": kind.data_schema,
+            **_data_columns(kind.data_schema),
+            "later_keys": ("attributes",) if kind.create else kind.known,
         }
         past: list[dict[str, Any]] = [
             {
@@ -151,16 +159,41 @@ class Canon:
                 "is_current": False,
                 "required_keys": (),
                 "creating_keys": None,
-                "data_schema": closed(form.data),
+                **_data_columns(closed(form.data)),
+                "later_keys": tuple(closed(form.data)["properties"]),
             }
             for version, form in kind.past.items()
         ]
         return [{**shared, **row} for row in (current, *past)]
 
+    def _consequences(self, kind: EventType) -> dict[str, bool]:
+        """What the write path has to look at. needs_whole: begins a part or lets it go on; may_begin: needs no cause when it is first; ends:
+        leaves the open statuses of what may have parts; cancels: parts are to be cancelled with it.
+        """
+        way, aggregate = self.transitions[kind.aggregate][kind.name], self.aggregates[kind.aggregate]
+        has_parts = any(whole.aggregate == kind.aggregate for part in self.aggregates.values() for whole in part.part_of.values())
+        ends = has_parts and bool(aggregate.open) and way.target not in aggregate.open
+        return {
+            "needs_whole": bool(aggregate.part_of) and (NEW in way.sources or way.target == "RUNNING"),
+            "may_begin": NEW in way.sources and not any(column == "run_id" for column in aggregate.part_of),
+            "ends": ends,
+            "cancels": ends and way.target in {"CANCELLED", "SKIPPED"},
+        }
+
     def _creating_keys(self, kind: EventType) -> tuple[str, ...] | None:
         if NEW not in self.transitions[kind.aggregate][kind.name].sources:
             return None
         return kind.create or kind.required
+
+
+def _data_columns(schema: dict[str, Any]) -> dict[str, Any]:
+    rules = field_rules(schema)
+    return {
+        "data_schema": schema,
+        "known_keys": tuple(schema["properties"]),
+        "field_rules": rules,
+        "data_rule": " && ".join(rules.values()),
+    }
 
 
 def _key_rows(name: str, table: TableContract) -> list[dict[str, Any]]:

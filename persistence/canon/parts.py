@@ -14,12 +14,21 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ignored_types=(cached_property,))
 
 
+class PartOf(_Part):
+    """What something is a part of, and the statuses of that in which a part begins or goes on."""
+
+    aggregate: str
+    statuses: tuple[str, ...] = Field(alias="while")
+
+
 class Aggregate(_Part):
-    """Something with a life of its own: its table, its statuses, and those without a way out."""
+    """Something with a life of its own. See the head of ``canon/aggregates.yaml``."""
 
     table: str
     statuses: tuple[str, ...]
     terminal: tuple[str, ...]
+    open: tuple[str, ...] = ()
+    part_of: dict[str, PartOf] = {}
 
 
 class Transition(_Part):
@@ -42,7 +51,7 @@ class EventType(_Part):
     name: str
     aggregate: str
     version: int
-    writer: Literal["service", "worker", "operator"]
+    writer: Literal["service", "worker", "operator", "plane"]
     stamps: str | None = None
     counts: str | None = None
     clears: tuple[str, ...] = ()
@@ -55,6 +64,11 @@ class EventType(_Part):
         return tuple(self.data.get("required", ()))
 
     @property
+    def known(self) -> tuple[str, ...]:
+        """The keys that the event's data may have."""
+        return tuple(self.data_schema["properties"])
+
+    @property
     def data_schema(self) -> dict[str, Any]:
         """The JSON Schema of the event's data: closed, but for ``attributes``, facts that are kept and not folded."""
         return closed(self.data)
@@ -65,7 +79,10 @@ class EventType(_Part):
         return fastjsonschema.compile({"$schema": "http://json-schema.org/draft-07/schema#", **self.data_schema}, use_default=False)
 
     def check_data(self, data: Mapping[str, Any], *, creates: bool) -> None:
-        """Raises InvalidInput, naming the field, when the data do not have the type's schema."""
+        """Raises InvalidInput, naming the field, when the data do not have the type's schema.
+
+        creates: whether it is the aggregate's first event.
+        """
         try:
             self._validate(data)
         except fastjsonschema.JsonSchemaValueException as error:
@@ -74,6 +91,10 @@ class EventType(_Part):
         for key in self.create if creates else ():
             if key not in data:
                 raise InvalidInput(f"{self.name}.{key} is missing", hint="a first event needs it", field=key)
+        if self.create and not creates:
+            for key in data:
+                if key != "attributes":
+                    raise InvalidInput(f"{self.name}.{key}: only a first event says this", hint="leave it out", field=key)
 
 
 def closed(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def restore_cancel(
     entry_id = parse_id(entry, "id")
 
     async def go() -> None:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             tenants = [found["tenant_id"] for found in held(plane.server.audit_dsn) if found["id"] == entry_id]
             if not tenants:
                 raise NotFound(f"entry {entry_id} is not held back", hint="persistence restore held")

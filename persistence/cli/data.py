@@ -265,7 +265,7 @@ async def _place(tenant: str | None, data_dir: Path | None, *, records: bool = F
         plane: Plane | None = None
         if records or tenant_id is None:
             try:
-                plane = await stack.enter_async_context(Plane(settings))
+                plane = await stack.enter_async_context(Plane(settings=settings))
                 tenant_id = (await find_tenant(plane, tenant or (str(tenant_id) if tenant_id else None))).tenant_id
             except (ServerError, Unavailable) as error:
                 if tenant_id is None:

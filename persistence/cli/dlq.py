@@ -225,7 +225,7 @@ def _change(
 
     async def go() -> list[UUID]:
         moved: list[UUID] = []
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             chosen = [item async for page in pages(plane, found.tenant_id) for item in page]
             if dry_run:

@@ -52,7 +52,7 @@ def tail(
 
     async def go() -> None:
         stop = stop_on_signals()
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             async with plane.transaction(found.tenant_id, actor=READER) as tx:
                 if begin is None:

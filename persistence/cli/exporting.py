@@ -52,7 +52,7 @@ def export(
     begin = parse_moment(since, "--since") if since else None
 
     async def go() -> ExportReport:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             runs = stories(plane, found.tenant_id, actor=READER, since=begin)
             return await (write_xes if standard is Standard.XES else write_ocel)(path, runs)

@@ -77,7 +77,7 @@ def fit_run(
     ] = None,
     keep: Annotated[
         bool,
-        typer.Option("--record", help="Keep what came of it, for console and metrics; PERSISTENCE_DSN needs persistence_operator."),
+        typer.Option("--record", help="Keep what came of it, for console and metrics; the login that runs them records it."),
     ] = False,
     fail_on: FailOn = Severity.ERROR,
     output: Report = ReportFormat.TABLE,
@@ -133,14 +133,10 @@ async def _run_checks(
 ) -> list[Outcome]:
     settings = settings_for(data_dir)
     async with open_runner(settings, options, dsn) as runner:
-        if keep and runner.service_dsn is None:
-            raise ConfigurationError(
-                "--record: who is to record it?", hint="set PERSISTENCE_DSN to a login with persistence_operator"
-            )
         begun = time.monotonic()
         outcomes = await _watched(runner, checks, watch=watch)
-        if keep and runner.service_dsn is not None:
-            await record(runner.service_dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor=operator())
+        if keep:
+            await record(runner.audit_dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor=operator())
         return outcomes
 
 

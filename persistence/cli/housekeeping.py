@@ -17,7 +17,7 @@ def housekeeping(
     """Refresh the projections and purge old records of delivered effects."""
 
     async def go() -> int | None:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             return await Housekeeping(retention=timedelta(days=keep_days)).round(plane)
 
     purged = run(go())

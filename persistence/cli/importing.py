@@ -50,7 +50,7 @@ def import_files(
 
 async def _import(files: Sequence[Path], tenant: str | None, on_error: OnError, data_dir: Path | None) -> list[ImportReport]:
     reports = []
-    async with Plane(settings_for(data_dir)) as plane:
+    async with Plane(settings=settings_for(data_dir)) as plane:
         found = await find_tenant(plane, tenant)
         importer = Importer(plane, found.tenant_id, on_error=on_error.value)
         columns: list[Any] = [

@@ -25,7 +25,7 @@ def set_limit(
     """Set a limit; with no option the limit goes. It holds from the next claim of any worker on."""
 
     async def go() -> bool:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             tenant_id = (await find_tenant(plane, tenant)).tenant_id if tenant else None
             return await plane.limits.set(
                 effect_type, tenant_id=tenant_id, weight=weight, max_concurrency=concurrency, max_rate=rate, actor=operator()
@@ -43,7 +43,7 @@ def list_limits(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -
     """List the limits."""
 
     async def go() -> tuple[list[Limit], dict[object, str]]:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             return await plane.limits.list(), {tenant.tenant_id: tenant.name for tenant in await plane.tenants.list()}
 
     limits, names = run(go())

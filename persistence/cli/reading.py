@@ -22,7 +22,7 @@ def ask(question: Callable[[Transaction], Awaitable[T]], tenant: str | None, dat
     """The answer to a question about a tenant."""
 
     async def go() -> T:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             async with plane.snapshot(found.tenant_id, actor=READER) as tx:
                 return await question(tx)

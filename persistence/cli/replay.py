@@ -52,7 +52,7 @@ def replay(
         return
 
     async def go() -> ReplayReport:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             tenant_id = (await find_tenant(plane, tenant)).tenant_id if tenant else None
             async with connected(plane.server.audit_dsn, plane.settings) as connection:
                 return await verify(connection, tenant_id)

@@ -42,7 +42,7 @@ def create(
     """Make a tenant."""
 
     async def go() -> Tenant:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             return await plane.tenants.create(name, actor=operator(), user_id=parse_id(user, "--user") if user else None)
 
     tenant = run(go())
@@ -57,7 +57,7 @@ def list_tenants(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) 
     """List the tenants."""
 
     async def go() -> list[Tenant]:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             return await plane.tenants.list()
 
     tenants = run(go())
@@ -97,7 +97,7 @@ def _change_membership(tenant: str, user: str, data_dir: Path | None, *, is_memb
     """The tenant, and whether anything changed."""
 
     async def go() -> tuple[Tenant, bool]:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             change = plane.tenants.add_user if is_member else plane.tenants.remove_user
             return found, await change(found.tenant_id, parse_id(user, "USER"), actor=operator())

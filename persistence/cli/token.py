@@ -47,7 +47,7 @@ def issue(
     """Make a token and print it. It is told this once: only its digest is kept."""
 
     async def go() -> tuple[str, ApiToken]:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             return await plane.tokens.issue(
                 found.tenant_id,
@@ -89,7 +89,7 @@ def revoke(
     wanted = parse_id(token_id, "TOKEN_ID")
 
     async def go() -> bool:
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
             return await plane.tokens.revoke(found.tenant_id, wanted, actor=operator())
 

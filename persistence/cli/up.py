@@ -71,7 +71,7 @@ async def _work(settings: Settings, worker: Worker, port: int | None, *, stays: 
     async with open_server(settings) as server:
         if not server.is_embedded and server.admin_dsn:
             Migrator(server.admin_dsn).up()
-        async with Plane(settings) as plane:
+        async with Plane(settings=settings) as plane:
             console.print(
                 f"server   {'embedded, ' + str(settings.data_dir) if server.is_embedded else 'by PERSISTENCE_DSN'}", highlight=False
             )
@@ -181,4 +181,4 @@ async def _judge_once(plane: Plane) -> None:
     options = Options(jobs=1, since=last.ran_at - _DAY if last else None)
     begun = time.monotonic()
     outcomes = await Runner(server.audit_dsn, server.dsn, settings, options).run(shipped_suites())
-    await record(server.dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor="system:gates")
+    await record(server.audit_dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor="system:gates")

@@ -65,7 +65,7 @@ def worker(
         if metrics_port is not None:
             offer_metrics(metrics_host, metrics_port + process_number() - 1)
         beating = asyncio.create_task(beat(stop, max_memory))
-        async with Plane(settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane:
             await chosen.run(plane, stop)
         await beating
 

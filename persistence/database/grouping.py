@@ -21,17 +21,17 @@ from persistence.telemetry import span
 # Appends a batch of events and folds it, all or nothing.
 _APPEND = """
 SELECT event_id, sequence_number, aggregate_id, is_new
-FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
+FROM persistence.append_events($1, $2, $3::text::jsonb)
 """
 
 # The same, and wakes the workers with the same commit.
 _APPEND_AND_WAKE = """
 WITH appended AS MATERIALIZED (
   SELECT event_id, sequence_number, aggregate_id, is_new
-  FROM persistence.append_events($1, $2, $3::text::jsonb, $4, $5, $6)
+  FROM persistence.append_events($1, $2, $3::text::jsonb)
 ),
 woken AS MATERIALIZED (
-  SELECT pg_notify($7, '') FROM appended LIMIT 1
+  SELECT pg_notify($4, '') FROM appended LIMIT 1
 )
 SELECT a.event_id, a.sequence_number, a.aggregate_id, a.is_new
 FROM appended AS a
@@ -70,10 +70,9 @@ class _Line:
     waiting: list[_Member] = field(default_factory=list)
 
 
-async def append(connection: Any, settings: Settings, tenant_id: UUID, user_id: UUID, text: str, *, wake: bool = False) -> Rows:
+async def append(connection: Any, tenant_id: UUID, user_id: UUID, text: str, *, wake: bool = False) -> Rows:
     """Appends a batch on this connection; a row an event. wake: tells the workers with the commit."""
-    # The buffer has held the batch to its limit as text; as jsonb it may take up to twice that.
-    arguments = (tenant_id, user_id, text, settings.max_event_bytes, settings.max_batch_events, settings.max_batch_bytes * 2)
+    arguments = (tenant_id, user_id, text)
     with span("persistence.append", tenant_id=str(tenant_id), bytes=len(text)):
         if wake:
             woken: Rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
@@ -162,7 +161,7 @@ class Appender:
     async def _send(self, place: tuple[UUID, UUID], text: str, *, wakes: bool) -> Rows:
         with_commit = wakes and self._bell.takes_turn()
         async with self._pool.acquire() as connection:
-            rows = await append(connection, self._settings, *place, text, wake=with_commit)
+            rows = await append(connection, *place, text, wake=with_commit)
         if wakes and not with_commit:
             self._bell.ring()
         return rows

@@ -14,6 +14,8 @@ import asyncpg
 from persistence.database.failures import DATABASE_ERRORS
 
 CHANNEL: Final = "persistence_outbox"
+CANCELLED: Final = "cancelled"
+"""What the channel says when an effect was cancelled that a worker holds (``cancel_parts``)."""
 _QUIET_SECONDS: Final = 0.002
 
 # Wakes every worker that listens.

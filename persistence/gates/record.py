@@ -16,7 +16,7 @@ _RECORD: Final = "SELECT persistence.record_gates($1::text::jsonb, $2)"
 async def record(
     dsn: str, settings: Settings, outcomes: Sequence[Outcome], options: Options, *, seconds: float, actor: str
 ) -> None:
-    """Records a run, without what was found: that may be of any tenant. dsn: a login with persistence_operator.
+    """Records a run, without what was found: that may be of any tenant. dsn: a login with persistence_auditor.
 
     seconds: how long the run took. Raises one of this package's exceptions.
     """

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
-from pydantic import ValidationError
 
-from persistence.errors import ImportFailed
+from persistence.errors import ImportFailed, InvalidInput
 from persistence.models import NewSignal
 
 
@@ -96,6 +95,5 @@ def _line(place: str, line: bytes) -> NewSignal | BrokenSignal:
         return NewSignal.model_validate(orjson.loads(line))
     except orjson.JSONDecodeError as error:
         return BrokenSignal(place, f"column {error.colno}: {error.msg}")
-    except ValidationError as error:
-        first = error.errors()[0]
-        return BrokenSignal(place, f"{'.'.join(str(part) for part in first['loc']) or 'the line'}: {first['msg']}")
+    except InvalidInput as error:
+        return BrokenSignal(place, error.message)

@@ -111,7 +111,7 @@ def reconcile(store: TenantStore, sender: Sender, *, thoroughly: bool = False) -
     for row in _rows_without_files(store):
         with store.registry.transaction():
             if store.registry.find_by_path(row.path) is not None:
-                store.forget(row, sender, found=True)
+                store.forget(row, sender, was_found=True)
                 counts["removed"] += 1
     return Mended(**{name: counts[name] for name in Mended.model_fields})
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
 from persistence.context import Context
-from persistence.errors import InvalidInput, NotFound, PersistenceError, TooLarge
+from persistence.errors import InvalidInput, NotFound, PersistenceError, TooLarge, first_problem
 from persistence.ingest.attending import Attendant
 from persistence.ingest.check import Mended
 from persistence.ingest.disk import disk_errors
@@ -27,7 +27,7 @@ from persistence.ingest.text import check_object, written
 from persistence.ingest.threads import in_thread
 from persistence.ingest.writer import Writer
 from persistence.models.base import Json, Model
-from persistence.plane import Plane, first_problem
+from persistence.plane import Plane
 from persistence.settings import MEBIBYTE, SERVICE_USER, Settings
 from persistence.telemetry import DATA_POSTS
 
@@ -295,7 +295,8 @@ class Ingest:
         try:
             Context(tenant_id=tenant_id, user_id=user, actor=actor, source=source)
         except ValueError as error:
-            raise InvalidInput(first_problem(error)) from error
+            field, problem = first_problem(error)
+            raise InvalidInput(f"{field}: {problem}", field=field) from error
         return Sender.made(actor=actor, user_id=user, source=source, correlation_id=correlation_id)
 
 

@@ -173,15 +173,17 @@ class TenantStore:
             with suppress(FileNotFoundError):  # it is to be gone, and is
                 self.hierarchy.delete_data_file(scope, collected_at)
 
-    def forget(self, entry: IndexEntry, sender: Sender, **attributes: Any) -> None:
-        """Removes a file's row and journals that the file is gone; to be called in a transaction."""
+    def forget(self, entry: IndexEntry, sender: Sender, *, was_found: bool = False) -> None:
+        """Removes a file's row and journals that the file is gone; to be called in a transaction. was_found: it was gone, and nobody had said so."""
         told = self.journal.entries_of(entry.path)
         signal = {"signal_id": entry.file_id} if entry.file_id else {}
         correlation = sender.correlation_id or (told[0].correlation_id if told else None)
         sha256 = entry.sha256 or ""
         self.registry.delete_by_path(entry.path)
         name = id_of_deletion(entry.collected_at, sha256, self.store_id)
-        self.journal.add([_journalled(DELETED, entry, sender, name, correlation, {**signal, **attributes})])
+        self.journal.add(
+            [_journalled(DELETED, entry, sender, name, correlation, {**signal, **({"found": True} if was_found else {})})]
+        )
 
     def adopt(self, scope: str, collected_at: str, size_bytes: int, sha256: str, sender: Sender) -> None:
         """Adds the row of a file that is there, and journals it unless that waits to be told; to be called in a transaction."""

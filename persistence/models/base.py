@@ -6,10 +6,11 @@ from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from uuid_utils.compat import uuid7
 
 from persistence.canon import CANON
+from persistence.errors import invalid
 
 M = TypeVar("M")
 Json = Any
@@ -51,6 +52,18 @@ class Model(BaseModel):
         object.__setattr__(item, "__pydantic_extra__", None)
         object.__setattr__(item, "__pydantic_private__", None)
         return item
+
+
+class Given(Model):
+    """Something a caller makes. What is wrong with it is an InvalidInput that names the field."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_own_words(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise invalid(error, "it") from error
 
 
 @cache

@@ -11,6 +11,7 @@ class Effect(AggregateModel):
     """Something to be done outside, by the worker, at least once under one idempotency key.
 
     retry_count: attempts that failed. next_retry_at: when the next one is due, or when the first may be made.
+    cancel_requested_at: when it was cancelled while a worker was delivering it. One that is EXECUTED all the same was delivered by then.
     """
 
     kind: ClassVar[str] = "EFFECT"
@@ -25,3 +26,4 @@ class Effect(AggregateModel):
     execution_result: Json = None
     error_details: Json = None
     executed_at: datetime | None = None
+    cancel_requested_at: datetime | None = None

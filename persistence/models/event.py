@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from persistence.models.base import Json, Model
+from persistence.models.base import Given, Json, Model
 
 
 class Event(Model):
@@ -31,7 +31,7 @@ class Event(Model):
     updated_at: datetime
 
 
-class NewEvent(Model):
+class NewEvent(Given):
     """An event to be appended. attachment: text that is stored beside the log (a checkpoint's state)."""
 
     id: UUID

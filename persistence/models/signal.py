@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
-from persistence.models.base import AggregateModel, Json, Model
+from persistence.models.base import AggregateModel, Given, Json
 
 
 class Signal(AggregateModel):
@@ -23,7 +23,7 @@ class Signal(AggregateModel):
     is_new: bool | None = None
 
 
-class NewSignal(Model):
+class NewSignal(Given):
     """A signal to be received.
 
     source_channel, source_id: where it came from and its name there; together they say whether it was seen before.

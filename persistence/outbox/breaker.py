@@ -10,9 +10,9 @@ from persistence.outbox.delivery import Delivery
 
 @dataclass(frozen=True)
 class Breaker:
-    """After ``failures`` attempts in a row that got no good answer, a destination rests for ``rest`` seconds (at most a day); its entries are
+    """After ``failures`` attempts in a row that got no good answer, a destination rests for ``rest`` seconds (at most an hour); its entries are
     put off without using up attempts. Then an entry goes as a probe, every five seconds another: an answer opens the way again, a failure makes
-    it rest for twice as long as before, up to 32 times ``rest``. All workers share what they know of a destination.
+    it rest for twice as long as before, up to 32 times ``rest`` and an hour. All workers share what they know of a destination.
     """
 
     failures: int = 10
@@ -21,8 +21,8 @@ class Breaker:
     def __post_init__(self) -> None:
         if self.failures < 1:
             raise ConfigurationError("breaker: failures must be at least 1")
-        if not 0 < self.rest <= 86_400:
-            raise ConfigurationError("breaker: rest must be more than zero seconds and at most a day")
+        if not 0 < self.rest <= 3600:
+            raise ConfigurationError("breaker: rest must be more than zero seconds and at most an hour")
 
 
 @dataclass

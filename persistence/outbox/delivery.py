@@ -1,6 +1,8 @@
 """What a handler is given, and what it may say."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,6 +10,31 @@ from uuid import UUID
 from persistence.encoding import decode
 
 Hold = tuple[UUID, UUID]
+
+
+class Cancellation:
+    """Whether an effect is wanted no more. May be asked from any thread; waited for on the worker's event loop."""
+
+    __slots__ = ("_event", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._event: asyncio.Event | None = None
+
+    def __bool__(self) -> bool:
+        return self._is_set
+
+    async def wait(self) -> None:
+        """Returns when it is cancelled."""
+        if self._event is None:
+            self._event = asyncio.Event()
+        if not self._is_set:
+            await self._event.wait()
+
+    def set(self) -> None:
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +45,8 @@ class Delivery:
     attempt: 1 for the first. requested_at: when the effect was recorded. ordering_key, destination: as it was requested.
     traceparent: where the request stands in a distributed trace. is_suspect: whether the destination failed of late.
     causation_id: the event that caused this attempt; what the handler causes in turn may name it.
+    cancelled: set when somebody cancelled the effect, or the run it belongs to, after this attempt began. The handler may go on or stop: if it
+        succeeds the effect counts as executed, otherwise it ends as cancelled; there is no other attempt.
     """
 
     tenant_id: UUID
@@ -34,6 +63,7 @@ class Delivery:
     destination: str | None = None
     traceparent: str | None = None
     is_suspect: bool = False
+    cancelled: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
 
     @property
     def hold(self) -> Hold:
@@ -56,9 +86,9 @@ class PermanentFailure(Exception):
     details: JSON for the record.
     """
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, *, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.details = details
+        self.details = dict(details or {})
 
 
 class RetryLater(Exception):
@@ -67,7 +97,7 @@ class RetryLater(Exception):
     details: JSON for the record.
     """
 
-    def __init__(self, message: str, *, after: float | None = None, **details: Any) -> None:
+    def __init__(self, message: str, *, after: float | None = None, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.after = after
-        self.details = details
+        self.details = dict(details or {})

@@ -86,11 +86,11 @@ class HttpPost:
             ) as response:
                 answer = await _beginning(response)
         except PrivateTarget as error:
-            raise PermanentFailure(str(error), url=spec.url) from error
+            raise PermanentFailure(str(error), details={"url": spec.url}) from error
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
-            raise PermanentFailure(f"{type(error).__name__}: {error}", url=spec.url) from error
+            raise PermanentFailure(f"{type(error).__name__}: {error}", details={"url": spec.url}) from error
         except httpx2.TransportError as error:
-            raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": "), url=spec.url) from error
+            raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": "), details={"url": spec.url}) from error
         return _verdict(response, answer, spec.url)
 
     def _open_client(self) -> httpx2.AsyncClient:
@@ -152,10 +152,12 @@ def _verdict(response: httpx2.Response, answer: str, url: str) -> dict[str, Any]
     if 200 <= status < 300:
         return {"status": status, "answer": answer}
     if status in _TRY_AGAIN or status >= 500:
-        raise RetryLater(f"HTTP {status}", after=retry_after(response.headers.get("retry-after"), datetime.now(UTC)), **facts)
+        raise RetryLater(f"HTTP {status}", after=retry_after(response.headers.get("retry-after"), datetime.now(UTC)), details=facts)
     if 300 <= status < 400:
-        raise PermanentFailure(f"HTTP {status}: redirects are not followed", location=response.headers.get("location", ""), **facts)
-    raise PermanentFailure(f"HTTP {status}", **facts)
+        raise PermanentFailure(
+            f"HTTP {status}: redirects are not followed", details={**facts, "location": response.headers.get("location", "")}
+        )
+    raise PermanentFailure(f"HTTP {status}", details=facts)
 
 
 async def _beginning(response: httpx2.Response) -> str:

@@ -1,6 +1,7 @@
-"""Keeping leases while handlers are busy, and stopping handlers that have lost theirs."""
+"""Keeping leases while handlers are busy, stopping handlers that have lost theirs, and telling those whose effect was cancelled."""
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -13,17 +14,25 @@ _log = structlog.get_logger(__name__)
 
 
 class LeaseKeeper:
-    """Extends the leases of all that is held, every third of a lease."""
+    """Extends the leases of all that is held, every third of a lease, and when an effect was cancelled."""
 
     def __init__(self, queue: OutboxQueue, holdings: Holdings, lease: float) -> None:
         self._queue = queue
         self._holdings = holdings
         self._lease = lease
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Somebody cancelled an effect that a worker holds: asks at once whether it is one of these."""
+        self._asked.set()
 
     async def keep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._lease / 3)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._lease / 3):
+                    await self._asked.wait()
+            self._asked.clear()
             held = [item.delivery for item in self._holdings.everything()]
             if held:
                 asked_at = loop.time()

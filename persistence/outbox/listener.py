@@ -10,7 +10,7 @@ import structlog
 
 from persistence.database.failures import DATABASE_ERRORS
 from persistence.database.pool import connect
-from persistence.database.wake import CHANNEL
+from persistence.database.wake import CANCELLED, CHANNEL
 from persistence.errors import PersistenceError
 from persistence.models import new_id
 from persistence.settings import Settings
@@ -23,14 +23,25 @@ _PROBE = "SELECT pg_notify($1, $2)"
 
 
 class Listener:
-    """Calls ``wake`` for every notification. A connection may be dead without an error, so it is asked to hear itself at intervals."""
+    """Calls ``wake`` for every notification, and ``cancelled`` for those that tell of a cancellation.
+
+    A connection may be dead without an error, so it is asked to hear itself at intervals.
+    """
 
     def __init__(
-        self, dsn: str, settings: Settings, wake: Callable[[], None], *, probe_interval: float = 10.0, patience: float = 5.0
+        self,
+        dsn: str,
+        settings: Settings,
+        wake: Callable[[], None],
+        *,
+        cancelled: Callable[[], None] = lambda: None,
+        probe_interval: float = 10.0,
+        patience: float = 5.0,
     ) -> None:
         self._dsn = dsn
         self._settings = settings.model_copy(update={"transaction_pooler": False})
         self._wake = wake
+        self._cancelled = cancelled
         self._probe_interval = probe_interval
         self._patience = patience
         self._probe_channel = f"persistence_probe_{new_id().hex}"
@@ -57,6 +68,7 @@ class Listener:
             self.is_listening = False
             LISTENING.labels(CHANNEL).set(0)
             self._wake()  # something may have been missed
+            self._cancelled()
             await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
@@ -76,8 +88,11 @@ class Listener:
         finally:
             connection.terminate()
 
-    def _on_bell(self, *_: Any) -> None:
-        self._wake()
+    def _on_bell(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        if payload == CANCELLED:
+            self._cancelled()
+        else:
+            self._wake()
 
     def _on_probe(self, *_: Any) -> None:
         self._heard.set()

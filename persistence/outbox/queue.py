@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from persistence.context import WORKERS
 from persistence.database.retry import fetched
 from persistence.models import new_id
 from persistence.outbox.breaker import DestinationReport
@@ -27,8 +28,8 @@ FROM persistence.claim_outbox($1, $2, $3, $4, $5)
 # Settles entries that are still leased under these tokens; returns their ids.
 _SETTLE = "SELECT persistence.settle_outbox($1, $2, $3, $4, $5, $6, $7::text[]::jsonb[], $8)"
 
-# Prolongs leases; returns the ids of those that are still ours.
-_EXTEND = "SELECT persistence.extend_leases($1, $2, $3, $4)"
+# Prolongs leases; returns those that are still ours.
+_EXTEND = "SELECT id, is_cancelled FROM persistence.extend_leases($1, $2, $3, $4)"
 
 # Hands back what was not begun; returns the ids.
 _RELEASE = "SELECT persistence.release_leases($1, $2, $3)"
@@ -96,7 +97,7 @@ class OutboxQueue:
         with span("persistence.settle", worker=self._worker, entries=len(settlements)):
             settled = await self._call(
                 _SETTLE,
-                f"system:outbox-worker/{self._worker}"[:100],
+                f"{WORKERS}{self._worker}"[:100],
                 [delivery.tenant_id for delivery in deliveries],
                 [delivery.effect_id for delivery in deliveries],
                 [delivery.lease_token for delivery in deliveries],
@@ -109,8 +110,13 @@ class OutboxQueue:
         return settled
 
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> set[UUID]:
-        """Prolongs leases to ``lease`` seconds from now. Returns the effects that are still ours."""
-        return await self._call(_EXTEND, *_names(deliveries), timedelta(seconds=lease))
+        """Prolongs leases to ``lease`` seconds from now. Returns the effects that are still ours, and tells the deliveries that were cancelled."""
+        rows = await fetched(self._pool, self._settings, _EXTEND, *_names(deliveries), timedelta(seconds=lease))
+        ours = {row["id"]: row["is_cancelled"] for row in rows}
+        for delivery in deliveries:
+            if ours.get(delivery.effect_id):
+                delivery.cancelled.set()
+        return set(ours)
 
     async def release(self, deliveries: Sequence[Delivery]) -> set[UUID]:
         """Hands back entries that were not begun; the attempt does not count."""

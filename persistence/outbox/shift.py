@@ -44,6 +44,7 @@ class Shift:
         self._holdings = Holdings(self._desks)
         self._queue = queue = OutboxQueue(plane.pool, plane.settings, worker.name)
         self._settler = Settler(queue, self._holdings, self._wake.set, batch=worker.settle_batch, within=worker.settle_within)
+        self._leases = LeaseKeeper(queue, self._holdings, worker.lease)
         self._sweeper = Sweeper(queue, list(self._desks), self._wake.set)
 
     @property
@@ -56,10 +57,11 @@ class Shift:
         worker = self._worker
         async with AsyncExitStack() as resources:
             if worker.listen and not until_idle:
-                await resources.enter_async_context(Listener(self._plane.server.direct_dsn, self._plane.settings, self._wake.set))
+                listener = Listener(self._plane.server.direct_dsn, self._plane.settings, self._wake.set, cancelled=self._leases.ask)
+                await resources.enter_async_context(listener)
             _log.info("worker_started", worker=worker.name, effect_types=list(self._desks))
             settling = asyncio.create_task(self._settler.keep())
-            helpers = [settling, asyncio.create_task(LeaseKeeper(self._queue, self._holdings, worker.lease).keep())]
+            helpers = [settling, asyncio.create_task(self._leases.keep())]
             if until_idle:
                 await self._sweeper.sweep()
             else:

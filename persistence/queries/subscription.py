@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
-from typing import Any
 from uuid import UUID
 
 from persistence.models import Event, Position
@@ -18,16 +17,18 @@ async def follow(
     *,
     types: Collection[str] = (),
     pause: float = 0.25,
-    **circumstances: Any,
+    actor: str,
+    user_id: UUID | None = None,
+    source: str = "service",
 ) -> AsyncGenerator[tuple[Sequence[tuple[Event, Position]], Position]]:
     """Events after a position as they come, for ever, in pages: each with the position behind it, and the position behind the page.
 
     Who stores the position of what has been dealt with, and comes back with it, misses nothing. types: only these event types; none: all.
     An empty page comes too: it says that the reader lives, and its position may be news. pause: seconds between looks while nothing comes.
-    circumstances: as for Plane.transaction.
+    The others: as for Plane.transaction.
     """
     while True:
-        async with plane.transaction(tenant_id, **circumstances) as tx:
+        async with plane.transaction(tenant_id, actor=actor, user_id=user_id, source=source) as tx:
             page = await tx.events.read_each(after, PAGE)
         after = page[-1][1] if page else after
         yield [found for found in page if not types or found[0].event_type in types], after

@@ -8,6 +8,7 @@ from persistence.repositories.base import Details
 from persistence.repositories.checkpoints import CheckpointRepository
 from persistence.repositories.effects import EffectRepository
 from persistence.repositories.events import EventRepository
+from persistence.repositories.filters import Filters
 from persistence.repositories.outbox import OutboxRepository
 from persistence.repositories.runs import RunRepository
 from persistence.repositories.signals import SignalRepository
@@ -20,6 +21,7 @@ __all__ = [
     "Details",
     "EffectRepository",
     "EventRepository",
+    "Filters",
     "OutboxRepository",
     "RunRepository",
     "SignalRepository",

@@ -33,6 +33,19 @@ class Details(TypedDict, total=False):
     event_id: UUID
 
 
+_DETAILS = frozenset(Details.__annotations__)
+
+
+def checked_details(details: Details) -> Details:
+    """Raises TypeError for a name that no command knows."""
+    if not details.keys() <= _DETAILS:
+        unknown = sorted(details.keys() - _DETAILS)
+        raise TypeError(
+            f"unexpected keyword argument {unknown[0]!r}; besides its own, a command takes {', '.join(sorted(_DETAILS))}"
+        )
+    return details
+
+
 class AggregateRepository(RowReader[A]):
     """Commands are checked against the canon's state machine here, and again in the database."""
 
@@ -54,6 +67,7 @@ class AggregateRepository(RowReader[A]):
 
         data: the event's data; None values are left out. fields: what the model has besides.
         """
+        checked_details(details)
         status = CANON.next_status(event_type, NEW)
         context = self._work.context
         event_id = details.get("event_id") or new_id()
@@ -79,6 +93,7 @@ class AggregateRepository(RowReader[A]):
         self, event_type: str, data: Iterable[dict[str, Any]], details: Details, *, cause: AggregateModel
     ) -> list[UUID]:
         """Buffers the first events of aggregates that differ in their data alone. Returns their ids."""
+        checked_details(details)
         causation_id = _event_id(details.get("because") or cause)
         begun: list[UUID] = []
         for event_data in data:
@@ -102,6 +117,7 @@ class AggregateRepository(RowReader[A]):
 
     def _advance(self, subject: A, event_type: str, data: Mapping[str, Any], details: Details) -> A:
         """Buffers the next event of an aggregate and returns its state after it."""
+        checked_details(details)
         if subject.tenant_id != self._work.context.tenant_id:
             raise InvalidInput(f"{subject.kind} {subject.id} belongs to another tenant than this transaction", field="tenant_id")
         status = CANON.next_status(event_type, subject.status, subject.id)

@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Column, Select, Table, Text, Uuid, any_, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
+from persistence.canon import CANON
 from persistence.database.statements import as_text, compiled
-from persistence.encoding import decode
+from persistence.encoding import decode_stored
 from persistence.errors import InvalidInput, NotFound
 from persistence.models import Model, Page
+from persistence.repositories.filters import Filters
 from persistence.repositories.work import Work
 
 R = TypeVar("R", bound=Model)
@@ -50,10 +52,13 @@ class RowReader(Generic[R]):
         rows = await self._work.fetch(_by_ids(self.table), self._work.context.tenant_id, list(ids))
         return await self._presented([self._read(row) for row in rows])
 
-    async def list(self, *, limit: int = 100, after: UUID | None = None, newest_first: bool = False, **filters: Any) -> Page[R]:
+    async def list(
+        self, *, limit: int = 100, after: UUID | None = None, newest_first: bool = False, **filters: Unpack[Filters]
+    ) -> Page[R]:
         """A page of at most ``limit`` (1 to 1000), beginning after the id ``after``.
 
-        filters: a column and the value it must have, or a list of values. Raises InvalidInput for one that the table does not have.
+        filters: a column and the value it must have, or a list of values. Raises InvalidInput for one that the table does not have, and for a
+        status that there is not.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InvalidInput(f"limit: {limit} is not between 1 and {MAX_PAGE}", field="limit")
@@ -61,7 +66,7 @@ class RowReader(Generic[R]):
         items = await self._presented([self._read(row) for row in rows[:limit]])
         return Page[R](items=items, next=rows[limit - 1]["id"] if len(rows) > limit else None)
 
-    async def all(self, **filters: Any) -> Sequence[R]:
+    async def all(self, **filters: Unpack[Filters]) -> Sequence[R]:
         """All that the filters of ``list`` leave, in the order of their ids, read page after page."""
         page = await self.list(limit=MAX_PAGE, **filters)
         items = [*page.items]
@@ -70,7 +75,7 @@ class RowReader(Generic[R]):
             items.extend(page.items)
         return items
 
-    async def count(self, **filters: Any) -> int:
+    async def count(self, **filters: Unpack[Filters]) -> int:
         """How many there are, with the filters of ``list``."""
         query = _filtered(select(func.count()).select_from(self.table), self.table, self._work.context.tenant_id, filters)
         rows = await self._fetch(query)
@@ -112,13 +117,25 @@ def _filtered(query: Select[Any], table: Table, tenant_id: UUID, filters: Mappin
         if column is None or name == "tenant_id":
             choices = ", ".join(sorted(c.name for c in table.c if c.name != "tenant_id" and not _is_json(c)))
             raise InvalidInput(f"filter {name!r}: {table.name} cannot be filtered by it", hint=f"choose from {choices}", field=name)
-        query = query.where(column.in_(value) if isinstance(value, list | tuple | set | frozenset) else column == value)
+        values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+        if name == "status":
+            _check_statuses(table, values)
+        query = query.where(column.in_(values) if values != [value] else column == value)
     return query
+
+
+def _check_statuses(table: Table, values: Sequence[Any]) -> None:
+    known = next((kind.statuses for kind in CANON.aggregates.values() if kind.table == table.name), ())
+    for value in values:
+        if isinstance(value, str) and value not in known:
+            raise InvalidInput(
+                f"status {value!r}: {table.name} have no such status", hint=f"choose from {', '.join(known)}", field="status"
+            )
 
 
 def read_row(model: type[R], row: Iterable[tuple[str, Any]], json_columns: frozenset[str]) -> R:
     """A model of what the database returned. It is not validated again."""
-    return model.made(**{name: decode(value) if name in json_columns else value for name, value in row})
+    return model.made(**{name: decode_stored(value) if name in json_columns else value for name, value in row})
 
 
 def _is_json(column: Column[Any]) -> bool:

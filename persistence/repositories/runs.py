@@ -1,9 +1,10 @@
 """Runs: the machine RUN of the canon."""
 
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
 from persistence.database.tables import RUNS
+from persistence.errors import InvalidInput
 from persistence.models import Run, Signal
 from persistence.repositories.base import AggregateRepository, Details
 
@@ -14,20 +15,45 @@ class RunRepository(AggregateRepository[Run]):
     table = RUNS
     model = Run
 
-    def create(self, signal: Signal | Run | None = None, **arguments: Any) -> Run:
+    def create(
+        self,
+        origin: Signal | Run | None = None,
+        *,
+        run_type: str,
+        input: Any = None,  # noqa: A002  the canon's word
+        run_id: UUID | None = None,
+        correlation_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> Run:
         """Notes a run that is to be started later. Arguments as for ``start``."""
-        return self._new("RUN_CREATED", signal, **arguments)
+        return self._new("RUN_CREATED", origin, run_type, input, run_id, correlation_id, details)
 
-    def start(self, origin: Signal | Run | None = None, **arguments: Any) -> Run:
+    def start(
+        self,
+        origin: Signal | Run | None = None,
+        *,
+        run_type: str | None = None,
+        input: Any = None,  # noqa: A002  the canon's word
+        run_id: UUID | None = None,
+        correlation_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> Run:
         """Starts a run, or one that was created before.
 
-        origin: the signal or the parent run it begins with; or the created run.
-        run_type: what kind of orchestration it is, 1 to 200 characters; input: JSON; run_id: an id of one's own.
-        And the Details of any command.
+        origin: the signal or the parent run it begins with; or, without ``run_type``, the created run.
+        run_type: what kind of orchestration it is, 1 to 200 characters. input: JSON. run_id: an id of one's own.
+        correlation_id: of a run without an origin; one with an origin has that one's. A run of a parent that has ended is refused
+        (InvalidTransition).
         """
-        if isinstance(origin, Run) and not arguments.get("run_type"):
-            return self._advance(origin, "RUN_STARTED", {}, Details(**arguments))  # type: ignore[typeddict-item]
-        return self._new("RUN_STARTED", origin, **arguments)
+        if run_type is not None:
+            return self._new("RUN_STARTED", origin, run_type, input, run_id, correlation_id, details)
+        if not isinstance(origin, Run):
+            raise InvalidInput("run_type: is missing", hint="say what kind of orchestration it is", field="run_type")
+        if (input, run_id, correlation_id) != (None, None, None):
+            raise InvalidInput(
+                "input, run_id, correlation_id: were said when the run was created", hint="leave them out", field="input"
+            )
+        return self._advance(origin, "RUN_STARTED", {}, details)
 
     def suspend(self, run: Run, reason: str | None = None, **details: Unpack[Details]) -> Run:
         """Sets a run waiting for something."""
@@ -37,16 +63,25 @@ class RunRepository(AggregateRepository[Run]):
         """Lets a waiting run go on."""
         return self._advance(run, "RUN_RESUMED", {}, details)
 
-    def complete(self, run: Run, output: Any = None, **details: Unpack[Details]) -> Run:
-        """Ends a run well."""
-        return self._advance(run, "RUN_COMPLETED", {"output_result": output}, details)
+    def complete(
+        self, run: Run, output: Any = None, *, open_parts: Literal["cancel"] | None = None, **details: Unpack[Details]
+    ) -> Run:
+        """Ends a run well. Its effects are delivered all the same.
+
+        open_parts: what becomes of steps, tool calls and child runs that are still open; none: where there are some, it is an InvalidTransition.
+        """
+        return self._advance(run, "RUN_COMPLETED", {"output_result": output, "open_parts": open_parts}, details)
 
     def fail(self, run: Run, error: dict[str, Any], **details: Unpack[Details]) -> Run:
-        """Ends a run badly; it can be retried. error: a JSON object."""
+        """Ends a run badly; it can be retried, and until then nothing begins in it. error: a JSON object."""
         return self._advance(run, "RUN_FAILED", {"error_details": error}, details)
 
     def cancel(self, run: Run, error: dict[str, Any] | None = None, **details: Unpack[Details]) -> Run:
-        """Gives a run up for good."""
+        """Gives a run up for good, and with it its open steps and tool calls, its child runs, and its effects that are not delivered.
+
+        Each of these gets an event that the cancellation caused. An effect that a worker is delivering at that moment is not tried again, and the
+        handler is told (``delivery.cancelled``). error: a JSON object that says why.
+        """
         return self._advance(run, "RUN_CANCELLED", {"error_details": error}, details)
 
     def retry(self, run: Run, **details: Unpack[Details]) -> Run:
@@ -57,12 +92,11 @@ class RunRepository(AggregateRepository[Run]):
         self,
         event_type: str,
         origin: Signal | Run | None,
-        *,
         run_type: str,
-        input: Any = None,  # noqa: A002  the canon's word
-        run_id: UUID | None = None,
-        correlation_id: UUID | None = None,
-        **details: Unpack[Details],
+        input: Any,  # noqa: A002
+        run_id: UUID | None,
+        correlation_id: UUID | None,
+        details: Details,
     ) -> Run:
         data = {
             "signal_id": origin.id if isinstance(origin, Signal) else None,

@@ -1,6 +1,7 @@
 """Signals: the machine SIGNAL of the canon, and their reception."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Unpack
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from persistence.telemetry import traceparent
 # Receives a batch; known signals are answered with what is there.
 _RECEIVE = """
 SELECT position_in_batch, id, correlation_id, status, version, last_event_id, received_at, is_new
-FROM persistence.receive_signals($1, $2, $3::text::jsonb, $4, $5, $6)
+FROM persistence.receive_signals($1, $2, $3::text::jsonb)
 ORDER BY position_in_batch
 """
 
@@ -26,15 +27,33 @@ class SignalRepository(AggregateRepository[Signal]):
     table = SIGNALS
     model = Signal
 
-    async def receive(self, source_channel: str, source_id: str, signal_type: str, payload: Any = None, **more: Any) -> Signal:
+    async def receive(
+        self,
+        source_channel: str,
+        source_id: str,
+        signal_type: str,
+        payload: Any = None,
+        *,
+        correlation_id: UUID | None = None,
+        occurred_at: datetime | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> Signal:
         """Takes one signal in, once for each (source_channel, source_id): the answer's ``is_new`` says which it was.
 
-        payload: JSON; more: the other fields of NewSignal. The same source with another type or payload is an IdempotencyMismatch.
+        payload: JSON. correlation_id: joins it to what it answers, such as the run that waits for it; none: its own. occurred_at: when it happened,
+        if not now; with a time zone. attributes: facts about the arrival that are kept in the log but are no part of the payload.
+        The same source with another type or payload is an IdempotencyMismatch.
         """
-        received = await self.receive_many(
-            [NewSignal(source_channel=source_channel, source_id=source_id, signal_type=signal_type, payload=payload, **more)]
+        signal = NewSignal(
+            source_channel=source_channel,
+            source_id=source_id,
+            signal_type=signal_type,
+            payload=payload,
+            correlation_id=correlation_id,
+            occurred_at=occurred_at,
+            attributes=attributes,
         )
-        return received[0]
+        return (await self.receive_many([signal]))[0]
 
     async def receive_many(self, signals: Sequence[NewSignal]) -> list[Signal]:
         """Takes signals in, in one round trip. One answer a signal, in the order given."""
@@ -46,9 +65,6 @@ class SignalRepository(AggregateRepository[Signal]):
             context.tenant_id,
             context.user_id,
             encode([self._document(signal, f"signals[{index}]") for index, signal in enumerate(signals)]),
-            self._work.settings.max_event_bytes,
-            self._work.settings.max_batch_events,
-            self._work.settings.max_batch_bytes,
         )
         return [
             Signal.made(

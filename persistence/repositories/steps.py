@@ -1,9 +1,10 @@
 """Steps: the machine STEP of the canon."""
 
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
 from persistence.database.tables import STEPS
+from persistence.errors import InvalidInput
 from persistence.models import Run, Step
 from persistence.repositories.base import AggregateRepository, Details
 from persistence.repositories.work import Work
@@ -19,24 +20,60 @@ class StepRepository(AggregateRepository[Step]):
         super().__init__(work)
         self._next_index: dict[UUID, int] = {}
 
-    def schedule(self, run: Run, *, step_type: str, **arguments: Any) -> Step:
+    def schedule(
+        self,
+        run: Run,
+        *,
+        step_type: str,
+        input: Any = None,  # noqa: A002  the canon's word
+        index: int | None = None,
+        step_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> Step:
         """Notes a step that is to be started later. Arguments as for ``start``."""
-        return self._new("STEP_SCHEDULED", run, step_type=step_type, **arguments)
+        return self._new("STEP_SCHEDULED", run, step_type, input, None, index, step_id, details)
 
-    def start(self, origin: Run | Step, *, step_type: str | None = None, **arguments: Any) -> Step:
-        """Starts a step of a run, or one that was scheduled before.
+    def start(
+        self,
+        origin: Run | Step,
+        *,
+        step_type: str | None = None,
+        input: Any = None,  # noqa: A002  the canon's word
+        index: int | None = None,
+        step_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> Step:
+        """Starts a step of a run, or one that was scheduled before. In a run that has ended it is refused (InvalidTransition).
 
         origin: the run, or the scheduled step.
-        step_type: what kind of work it is, 1 to 200 characters; input: JSON; step_id: an id of one's own; index: its place in the run,
-        if not after those that are there. And the Details of any command.
+        step_type: what kind of work it is, 1 to 200 characters. input: JSON. index: its place in the run, if not after those that are there.
+        step_id: an id of one's own.
         """
         if isinstance(origin, Step):
-            return self._advance(origin, "STEP_STARTED", {}, Details(**arguments))  # type: ignore[typeddict-item]
-        return self._new("STEP_STARTED", origin, step_type=step_type or "", **arguments)
+            if (step_type, input, index, step_id) != (None, None, None, None):
+                raise InvalidInput(
+                    "step_type, input, index, step_id: were said when the step was scheduled",
+                    hint="leave them out",
+                    field="step_type",
+                )
+            return self._advance(origin, "STEP_STARTED", {}, details)
+        if step_type is None:
+            raise InvalidInput("step_type: is missing", hint="say what kind of work it is", field="step_type")
+        return self._new("STEP_STARTED", origin, step_type, input, None, index, step_id, details)
 
-    def record(self, run: Run, *, step_type: str, output: Any = None, **arguments: Any) -> Step:
+    def record(
+        self,
+        run: Run,
+        *,
+        step_type: str,
+        input: Any = None,  # noqa: A002  the canon's word
+        output: Any = None,
+        index: int | None = None,
+        step_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> Step:
         """Notes a step of which only the completion was seen. Arguments as for ``start``, and output: JSON."""
-        return self._new("STEP_RECORDED", run, step_type=step_type, output=output, **arguments)
+        return self._new("STEP_RECORDED", run, step_type, input, output, index, step_id, details)
 
     def suspend(self, step: Step, reason: str | None = None, **details: Unpack[Details]) -> Step:
         """Sets a step waiting for something."""
@@ -46,9 +83,11 @@ class StepRepository(AggregateRepository[Step]):
         """Lets a waiting step go on."""
         return self._advance(step, "STEP_RESUMED", {}, details)
 
-    def complete(self, step: Step, output: Any = None, **details: Unpack[Details]) -> Step:
-        """Ends a step well."""
-        return self._advance(step, "STEP_COMPLETED", {"output_result": output}, details)
+    def complete(
+        self, step: Step, output: Any = None, *, open_parts: Literal["cancel"] | None = None, **details: Unpack[Details]
+    ) -> Step:
+        """Ends a step well. open_parts: what becomes of tool calls that are still open; none: where there are some, it is an InvalidTransition."""
+        return self._advance(step, "STEP_COMPLETED", {"output_result": output, "open_parts": open_parts}, details)
 
     def fail(self, step: Step, error: dict[str, Any], **details: Unpack[Details]) -> Step:
         """Ends a step badly; it can be retried. error: a JSON object."""
@@ -59,7 +98,7 @@ class StepRepository(AggregateRepository[Step]):
         return self._advance(step, "STEP_SKIPPED", {}, details)
 
     def cancel(self, step: Step, error: dict[str, Any] | None = None, **details: Unpack[Details]) -> Step:
-        """Gives a step up for good."""
+        """Gives a step up for good, and with it its open tool calls and its effects that are not delivered."""
         return self._advance(step, "STEP_CANCELLED", {"error_details": error}, details)
 
     def retry(self, step: Step, **details: Unpack[Details]) -> Step:
@@ -70,13 +109,12 @@ class StepRepository(AggregateRepository[Step]):
         self,
         event_type: str,
         run: Run,
-        *,
         step_type: str,
-        input: Any = None,  # noqa: A002  the canon's word
-        output: Any = None,
-        index: int | None = None,
-        step_id: UUID | None = None,
-        **details: Unpack[Details],
+        input: Any,  # noqa: A002
+        output: Any,
+        index: int | None,
+        step_id: UUID | None,
+        details: Details,
     ) -> Step:
         data = {
             "run_id": run.id,

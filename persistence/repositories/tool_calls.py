@@ -4,6 +4,7 @@ from typing import Any, Unpack
 from uuid import UUID
 
 from persistence.database.tables import TOOL_CALLS
+from persistence.errors import InvalidInput
 from persistence.models import Step, ToolCall
 from persistence.repositories.base import AggregateRepository, Details
 
@@ -14,18 +15,34 @@ class ToolCallRepository(AggregateRepository[ToolCall]):
     table = TOOL_CALLS
     model = ToolCall
 
-    def request(self, step: Step, *, tool_name: str, **arguments: Any) -> ToolCall:
+    def request(
+        self, step: Step, *, tool_name: str, args: Any = None, tool_call_id: UUID | None = None, **details: Unpack[Details]
+    ) -> ToolCall:
         """Notes a call that is to be made later. Arguments as for ``start``."""
-        return self._new("TOOL_CALL_REQUESTED", step, tool_name=tool_name, **arguments)
+        return self._new("TOOL_CALL_REQUESTED", step, tool_name, args, tool_call_id, details)
 
-    def start(self, origin: Step | ToolCall, *, tool_name: str | None = None, **arguments: Any) -> ToolCall:
-        """Starts a call by a step, or one that was requested before.
+    def start(
+        self,
+        origin: Step | ToolCall,
+        *,
+        tool_name: str | None = None,
+        args: Any = None,
+        tool_call_id: UUID | None = None,
+        **details: Unpack[Details],
+    ) -> ToolCall:
+        """Starts a call by a step, or one that was requested before. By a step that has ended it is refused (InvalidTransition).
 
-        tool_name: 1 to 200 characters; args: JSON; tool_call_id: an id of one's own. And the Details of any command.
+        tool_name: 1 to 200 characters. args: JSON. tool_call_id: an id of one's own.
         """
         if isinstance(origin, ToolCall):
-            return self._advance(origin, "TOOL_CALL_STARTED", {}, Details(**arguments))  # type: ignore[typeddict-item]
-        return self._new("TOOL_CALL_STARTED", origin, tool_name=tool_name or "", **arguments)
+            if (tool_name, args, tool_call_id) != (None, None, None):
+                raise InvalidInput(
+                    "tool_name, args, tool_call_id: were said when the call was requested", hint="leave them out", field="tool_name"
+                )
+            return self._advance(origin, "TOOL_CALL_STARTED", {}, details)
+        if tool_name is None:
+            raise InvalidInput("tool_name: is missing", hint="name the tool", field="tool_name")
+        return self._new("TOOL_CALL_STARTED", origin, tool_name, args, tool_call_id, details)
 
     def complete(self, call: ToolCall, result: Any = None, **details: Unpack[Details]) -> ToolCall:
         """Ends a call with the tool's answer."""
@@ -39,15 +56,6 @@ class ToolCallRepository(AggregateRepository[ToolCall]):
         """Gives a call up."""
         return self._advance(call, "TOOL_CALL_CANCELLED", {}, details)
 
-    def _new(
-        self,
-        event_type: str,
-        step: Step,
-        *,
-        tool_name: str,
-        args: Any = None,
-        tool_call_id: UUID | None = None,
-        **details: Unpack[Details],
-    ) -> ToolCall:
+    def _new(self, event_type: str, step: Step, tool_name: str, args: Any, tool_call_id: UUID | None, details: Details) -> ToolCall:
         data = {"run_id": step.run_id, "step_id": step.id, "tool_name": tool_name, "tool_args": args}
         return self._begin(event_type, data, details, cause=step, item_id=tool_call_id)

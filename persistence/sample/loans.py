@@ -26,7 +26,7 @@ def add_sample_handlers(worker: Worker) -> None:
     async def send_offer(delivery: Delivery) -> dict[str, Any]:
         mailbox = delivery.payload["mailbox"]
         if mailbox == "gone":
-            raise PermanentFailure("the mailbox does not exist", recipient=delivery.payload["to"])
+            raise PermanentFailure("the mailbox does not exist", details={"recipient": delivery.payload["to"]})
         if mailbox == "busy at first" and delivery.attempt == 1:
             raise ConnectionError("the mail server is busy")
         return {"accepted_by": "sample mail server", "attempt": delivery.attempt}

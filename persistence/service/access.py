@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
+from uuid import UUID
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -43,6 +44,14 @@ class RateLimit:
             )
 
 
+class Circumstances(TypedDict):
+    """Who acts, in whose name, from where."""
+
+    actor: str
+    user_id: UUID
+    source: str
+
+
 class Caller:
     """Who asks, and the transactions of theirs."""
 
@@ -53,7 +62,7 @@ class Caller:
         self.recheck = recheck
 
     @property
-    def circumstances(self) -> dict[str, Any]:
+    def circumstances(self) -> Circumstances:
         """What their events carry."""
         return {"actor": self.bearer.acts_as, "user_id": self.bearer.user_id, "source": _SOURCE}
 

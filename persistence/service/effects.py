@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from persistence.models import Effect, Page
 from persistence.queries.effect_diagnosis import EffectDiagnosis, diagnose_effect
+from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
 from persistence.service.parameters import Cursor, Limit
@@ -35,7 +36,11 @@ async def list_(
     step_id: Annotated[UUID | None, Query(description="Only of this step.")] = None,
 ) -> Page[Effect]:
     """Effects, the newest first."""
-    filters = {name: value for name, value in (("run_id", run_id), ("step_id", step_id)) if value is not None}
+    filters: Filters = {}
+    if run_id is not None:
+        filters["run_id"] = run_id
+    if step_id is not None:
+        filters["step_id"] = step_id
     async with caller.reading() as tx:
         return await tx.effects.list(limit=limit, after=cursor, newest_first=True, **filters)
 

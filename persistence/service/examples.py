@@ -75,6 +75,7 @@ _EFFECT_: Final = {
     "execution_result": None,
     "error_details": _ERROR,
     "executed_at": None,
+    "cancel_requested_at": None,
 }
 _ENTRY: Final = {
     **_life("DEAD_LETTER", 3, 6, 3),

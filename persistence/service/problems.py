@@ -127,7 +127,7 @@ def install(app: FastAPI) -> None:
             return too_large(error.message)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("request_failed", error=str(error))
-        return problem(status, error.message, error.hint, error.facts.get("field"))
+        return problem(status, error.message, error.hint, error.field)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from persistence.models import NewSignal, Page, Signal
+from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import tag
 from persistence.service.parameters import Cursor, Limit
@@ -71,7 +72,7 @@ async def list_signals(
     correlation_id: Annotated[UUID | None, Query(description="Only of this correlation.")] = None,
 ) -> Page[Signal]:
     """Signals, the newest first."""
-    filters = {} if correlation_id is None else {"correlation_id": correlation_id}
+    filters: Filters = {} if correlation_id is None else {"correlation_id": correlation_id}
     async with caller.transaction() as tx:
         return await tx.signals.list(limit=limit, after=cursor, newest_first=True, **filters)
 

@@ -236,7 +236,7 @@ async def test_the_pages_are_open_to_all(service: Service, tenant: Tenant, plane
     run, effect = await failing_history(plane, tenant)
     collected_at = await posted(service, tenant, {"name": "Ada"})
     outcomes = await Runner(audit_dsn, dsn, plane.settings, Options()).run(shipped_suites())
-    await record(dsn, plane.settings, outcomes, Options(), seconds=1, actor="user:op")
+    await record(audit_dsn, plane.settings, outcomes, Options(), seconds=1, actor="user:op")
     found = []
     async with browsing() as browser:
         for scheme in ("light", "dark"):

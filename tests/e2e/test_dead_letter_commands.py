@@ -11,10 +11,11 @@ import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.models import Effect, Tenant
+from persistence.errors import InvalidInput
+from persistence.models import Effect, Tenant, new_id
 from persistence.outbox import Delivery, PermanentFailure, Worker
 from tests.e2e.test_command_line import environment
-from tests.helpers import ACTOR, get_effect
+from tests.helpers import ACTOR, get_effect, request_effect
 
 KINDS = (("MAIL", "a.example", 3), ("MAIL", "b.example", 2), ("CALL", "a.example", 1))
 
@@ -153,26 +154,19 @@ async def refuse_nothing(_: Delivery) -> None:
 
 
 async def test_a_payload_that_cannot_be_read_is_a_dead_letter(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
-    """jsonb nests deeper than readers do; a service in another language may have sent it."""
-    from persistence.models import new_id
-
-    run_id, effect_id, correlation = new_id(), new_id(), new_id()
-    events = [
-        ("RUN_STARTED", "RUN", run_id, '{"run_type": "test", "input_data": {}}'),
-        (
-            "EFFECT_REQUESTED", "EFFECT", effect_id,
-            f'{{"run_id": "{run_id}", "effect_type": "HUGE", "effect_spec": {{"idempotency_key": "k", "n": {"[" * 1100 + "]" * 1100}}}}}',
-        ),
-    ]  # fmt: skip
-    batch = ",".join(
-        f'{{"id": "{new_id()}", "event_type": "{kind}", "event_version": 1, "aggregate_type": "{aggregate}", "aggregate_id": "{item}",'
-        f'"aggregate_version": 1, "event_data": {data}, "correlation_id": "{correlation}", "actor": "agent:x", "source": "other"}}'
-        for kind, aggregate, item, data in events
-    )
-    async with plane.pool.acquire() as connection:
-        await connection.execute(
-            "SELECT persistence.append_events($1, $2, $3::text::jsonb)", tenant.tenant_id, plane.settings.user_id, f"[{batch}]"
-        )
+    """jsonb nests deeper than readers do. It is refused at the write; what came past it hides nothing and is delivered to nobody."""
+    deep = "[" * 1100 + "]" * 1100
+    with pytest.raises(InvalidInput, match="nested deeper than 200"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            await tx.fetch(
+                "SELECT persistence.receive_signals($1, $2, $3::text::jsonb)", tenant.tenant_id, plane.settings.user_id,
+                f'[{{"id": "{new_id()}", "event_id": "{new_id()}", "source_channel": "c", "source_id": "s", "signal_type": "t", "payload": {deep}, '
+                f'"correlation_id": "{new_id()}", "actor": "agent:x", "source": "other"}}]',
+            )  # fmt: skip
+    effect_id = (await request_effect(plane, tenant.tenant_id, "k", "HUGE")).id
+    admin.execute("SET session_replication_role = replica")
+    for table, column in (("outbox_events", "payload"), ("effects", "effect_spec")):
+        admin.execute(f"UPDATE {table} SET {column} = jsonb_set({column}, '{{n}}', %s::jsonb)", (deep,))
     worker = Worker(name="tester", listen=False)
 
     @worker.handler("HUGE")
@@ -185,3 +179,6 @@ async def test_a_payload_that_cannot_be_read_is_a_dead_letter(plane: Plane, tena
     ).fetchone() or ("", "")
     assert status == "DEAD_LETTER"
     assert "cannot be read" in message
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [effect] = await tx.effects.all()
+    assert "unreadable" in effect.effect_spec

@@ -128,7 +128,9 @@ async def test_purged_records_stay_purged_when_the_outbox_is_rebuilt(
     plane: Plane, admin: psycopg.Connection, admin_dsn: str, audit_dsn: str
 ) -> None:
     await write_history(plane)
-    [(purged,)] = admin.execute("SELECT purge_outbox('0 seconds')").fetchall()
+    admin.execute("SET session_replication_role = replica")
+    admin.execute("UPDATE outbox_events SET published_at = published_at - interval '2 hours' WHERE status = 'PUBLISHED'")
+    [(purged,)] = admin.execute("SELECT purge_outbox('1 hour')").fetchall()
     assert purged > 0
     connection = await asyncpg.connect(admin_dsn)
     [done] = await rebuild(connection, ["outbox_events"])

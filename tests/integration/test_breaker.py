@@ -37,7 +37,7 @@ class Receiver:
 
 def worker_of(receiver: Receiver, concurrency: int = 1, failures: int = 3) -> Worker:
     worker = Worker(name="tester", listen=False, settle_within=0)
-    worker.handler("TEST", concurrency=concurrency, backoff=Backoff(base=1000, cap=1000), breaker=Breaker(failures, rest=600))(
+    worker.handler("TEST", concurrency=concurrency, backoff=Backoff(base=1000, cap=1000), breaker=Breaker(failures, rest=300))(
         receiver
     )
     return worker
@@ -101,7 +101,7 @@ async def test_each_further_failure_doubles_the_rest(plane: Plane, tenant: Tenan
     for _ in range(3):
         await worker_of(Receiver("down.example")).drain(plane)
         [(rest,)] = admin.execute("SELECT extract(epoch FROM open_until - now())::float FROM outbox_destinations").fetchall()
-        rests.append(round(rest / 600))
+        rests.append(round(rest / 300))
         rest_is_over(admin)
     assert rests[0] in (1, 2), "the attempt under way when the breaker opened may count"
     assert rests[1] in (2 * rests[0], 4 * rests[0])

@@ -82,7 +82,7 @@ async def test_a_lost_connection_is_repeated_by_each(one_at_a_time: Plane, tenan
         await asyncio.sleep(0)
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'persistence_service'")
     assert all(isinstance(answer, Run) for answer in await at_once(*tasks))
-    assert admin.execute("SELECT count(*) FROM orchestration_events").fetchone() == (30 + TENANT_EVENTS + TENANT_EVENTS,)
+    assert admin.execute("SELECT count(*) FROM orchestration_events").fetchone() == (30 + TENANT_EVENTS + 1,)
 
 
 async def test_tenants_and_users_never_go_together(one_at_a_time: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:

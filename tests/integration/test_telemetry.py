@@ -70,7 +70,7 @@ async def test_the_service_offers_metrics_to_who_has_the_token(
     async with Plane(dsn=dsn, admin_dsn=admin_dsn, audit_dsn=audit_dsn, metrics_token="secret") as plane:
         await request_effect(plane, tenant.tenant_id, "waits", "SLOW")
         outcomes = await Runner(audit_dsn, dsn, plane.settings, Options()).run(shipped_suites())
-        await record(dsn, plane.settings, outcomes, Options(), seconds=1.5, actor="user:op")
+        await record(audit_dsn, plane.settings, outcomes, Options(), seconds=1.5, actor="user:op")
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             tx.runs.start(run_type="open")
             await tx.flush()  # a transaction that writes, and is open

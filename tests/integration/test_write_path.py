@@ -216,7 +216,11 @@ async def test_steps_of_a_run_read_back_are_numbered_on(plane: Plane, tenant: Te
         ({"event_data": {"run_type": "x", "colour": 1}}, InvalidInput, "colour"),
         ({"event_data": {"run_type": "x", "input_data": "x" * 1024 * 1024}}, TooLarge, "exceed the limit of 1048576"),
         ({"occurred_at": datetime(2026, 1, 4)}, InvalidInput, "occurred_at: has no time zone"),  # noqa: DTZ001
-        ({"aggregate_version": 7, "event_type": "RUN_COMPLETED", "event_data": {}}, NotFound, "does not exist in this tenant"),
+        (
+            {"aggregate_version": 7, "event_type": "RUN_COMPLETED", "event_data": {}, "causation_id": new_id()},
+            NotFound,
+            "does not exist in this tenant",
+        ),
     ],
 )
 async def test_what_does_not_fit_is_refused_by_name(

@@ -33,7 +33,7 @@ COMPLETED = """RUN_COMPLETED:
   version: 1
   writer: service
   stamps: completed_at
-  data: {properties: {output_result: {}}}
+  data: {properties: {output_result: {}, open_parts: {enum: [cancel]}}}
 """
 
 
@@ -67,17 +67,24 @@ def test_each_kind_of_change_has_its_weight(folder: Path, file: str, old: str, n
 
 def test_a_new_version_with_its_upcaster_is_lawful_and_asks_for_what_it_breaks(folder: Path) -> None:
     before = Canon.read(folder)
-    form = "  past: {1: {upcaster: upcast_run_completed_v1, data: {properties: {output_result: {}}}}}\n"
+    form = (
+        "  past: {1: {upcaster: upcast_run_completed_v1, data: {properties: {output_result: {}, open_parts: {enum: [cancel]}}}}}\n"
+    )
     second = COMPLETED.replace("version: 1", "version: 2").replace("output_result: {}", "output_result: {}, score: {}") + form
     after = edited(folder, "event_types.yaml", COMPLETED, second)
     assert [(change.bump, change.what) for change in changes(before, after)] == [(Bump.MINOR, "RUN_COMPLETED is at version 2")]
     third = second.replace(
-        "properties: {output_result: {}, score: {}}", "required: [score], properties: {output_result: {}, score: {}}", 1
+        "properties: {output_result: {}, score: {},", "required: [score], properties: {output_result: {}, score: {},", 1
     )
     assert changes(before, edited(folder, "event_types.yaml", second, third))[0].bump is Bump.MAJOR
     rows = {(row["event_type"], row["event_version"]): row["is_current"] for row in after.reference_rows()["event_types"]}
     assert (rows["RUN_COMPLETED", 1], rows["RUN_COMPLETED", 2]) == (False, True)
-    forged = edited(folder, "event_types.yaml", "data: {properties: {output_result: {}}}}}\n", "data: {properties: {}}}}\n")
+    forged = edited(
+        folder,
+        "event_types.yaml",
+        "data: {properties: {output_result: {}, open_parts: {enum: [cancel]}}}}}\n",
+        "data: {properties: {}}}}\n",
+    )
     assert "not what they were" in changes(before, forged)[0].what
 
 

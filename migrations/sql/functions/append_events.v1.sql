@@ -1,22 +1,17 @@
 -- The only way to change anything: appends a batch of events to a tenant's log and folds it into the runtime tables, all or nothing.
 --
 -- events: an array of objects with id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
---   correlation_id, causation_id, actor, source, occurred_at, and attachment (text; CHECKPOINT_SAVED only).
+--   correlation_id, causation_id, actor, source, occurred_at, and attachment (text; CHECKPOINT_SAVED only). How many and how large they may be is
+--   said in canon.size_limits.
 -- Returns one row an event. is_new is false for an event that is in the log already, and for the request of an effect whose
 --   idempotency key is known: then aggregate_id names the effect that is there.
 -- Errors: PE001 conflict, PE002 invalid transition, PE003 not found, PE004 idempotency mismatch, PE005 tenant denied, PE006 too large,
---   PE007 unknown event type, PE008 invalid event, PE009 signal received already, PE010 effect being delivered.
+--   PE007 unknown event type, PE008 invalid event, PE009 signal received already, PE010 effect being delivered, PE012 not for this writer.
 --
 -- Plans are generic: planning each statement anew would cost more than half of a small batch. They go by index and nested loop, and are
 -- made anew while the log is young (learn_sizes).
-CREATE FUNCTION persistence.append_events(
-  tenant_id uuid,
-  user_id uuid,
-  events jsonb,
-  max_event_bytes integer DEFAULT 1048576,
-  max_batch_events integer DEFAULT 10000,
-  max_batch_bytes integer DEFAULT 33554432
-) RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
+CREATE FUNCTION persistence.append_events(tenant_id uuid, user_id uuid, events jsonb)
+RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 SET plan_cache_mode = force_generic_plan
@@ -29,22 +24,31 @@ DECLARE
   look record;
   known jsonb;
   batch orchestration_events[];
+  needs_whole boolean;
+  ends boolean;
+  cancels boolean;
   deltas aggregate_delta[];
   attachments jsonb;
+  done boolean;
 BEGIN
   SELECT
     set_config('persistence.tenant_id', append_events.tenant_id::text, true) AS entered_tenant,
     set_config('persistence.user_id', append_events.user_id::text, true) AS entered_user,
+    l.event_bytes,
     jsonb_typeof(events) IS DISTINCT FROM 'array'
-      OR jsonb_array_length(events) > max_batch_events
-      OR pg_column_size(events) > max_batch_bytes AS is_no_batch,
+      OR jsonb_array_length(events) > l.batch_events
+      OR pg_column_size(events) > l.batch_bytes AS is_no_batch,
     events @? '$[*] ? (@.aggregate_type == "EFFECT")' AS has_effects,
     events @? '$[*] ? (exists(@.event_data.ordering_key))' AS has_keys,
     events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
     events @? '$[*] ? (exists(@.attachment))' AS has_attachments
-  INTO look;
+  INTO look
+  FROM canon.size_limits AS l
+  WHERE l.is_only;
   IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments THEN
-    PERFORM check_batch_size(events, max_batch_events, max_batch_bytes);
+    IF look.is_no_batch THEN
+      PERFORM refuse_batch(events);
+    END IF;
     IF look.has_effects THEN
       known := known_effects(append_events.tenant_id, events);
       events := without_known(events, known);
@@ -61,7 +65,7 @@ BEGIN
     END IF;
   END IF;
 
-  -- Whatever does not belong in drops out of the joins, and is explained below.
+  -- Whatever does not belong in drops out of the joins, and is explained below (explain_missing says the same in the same order).
   WITH inserted AS (
     INSERT INTO orchestration_events AS log (
       tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
@@ -74,29 +78,58 @@ BEGIN
     CROSS JOIN ROWS FROM (
       jsonb_to_recordset(events) AS (
         id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
-        event_data jsonb, correlation_id uuid, causation_id uuid, actor text, source text, occurred_at timestamptz
+        event_data jsonb, correlation_id uuid, causation_id uuid, actor text, source text, occurred_at timestamptz, attachment text
       )
     ) WITH ORDINALITY AS e (
       id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version,
-      event_data, correlation_id, causation_id, actor, source, occurred_at, "position"
+      event_data, correlation_id, causation_id, actor, source, occurred_at, attachment, "position"
     )
     JOIN canon.event_types AS t USING (event_type, event_version, aggregate_type)
     WHERE ut.tenant_id = append_events.tenant_id
       AND ut.user_id = append_events.user_id
       AND t.writer = 'service'
       AND t.is_current
-      AND pg_column_size(e.event_data) <= max_event_bytes
+      AND pg_column_size(e.event_data) <= look.event_bytes
       AND e.event_data ?& CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END
+      AND e.event_data - CASE WHEN e.aggregate_version = 1 THEN t.known_keys ELSE t.later_keys END = '{}'
+      AND e.event_data @@ t.data_rule
+      AND NOT e.event_data @? '$.**{200}'  -- nested deeper than readers go
+      AND (e.attachment IS NOT NULL) = (e.event_type = 'CHECKPOINT_SAVED')
+      AND (e.causation_id IS NOT NULL OR (e.aggregate_version = 1 AND t.may_begin))
+      AND (e.occurred_at IS NULL OR e.occurred_at BETWEEN '0001-01-01 00:00:00+00' AND statement_timestamp() + interval '5 minutes')
+      AND e.source NOT IN ('outbox', 'operator')
+      AND NOT starts_with(e.actor, 'system:outbox-worker/')
     ORDER BY e.position  -- sequence numbers follow the order of the batch, whatever the plan
     ON CONFLICT DO NOTHING
     RETURNING log.*
   )
-  SELECT array_agg(i::orchestration_events ORDER BY i.sequence_number) INTO batch FROM inserted AS i;
+  SELECT
+    array_agg(i::orchestration_events ORDER BY i.sequence_number),
+    bool_or(t.needs_whole),
+    bool_or(t.ends AND i.aggregate_version > 1),
+    bool_or(t.cancels OR i.event_data ? 'open_parts')
+  INTO batch, needs_whole, ends, cancels
+  FROM inserted AS i
+  JOIN canon.event_types AS t USING (event_type, event_version);
 
   IF cardinality(batch) = jsonb_array_length(events) THEN
+    -- (Functions are called by assignment: plpgsql evaluates that without a query.)
+    IF ends THEN
+      done := lock_ending(batch);
+    END IF;
     deltas := fold_events(batch, attachments);
+    done := check_causes(batch);
+    IF needs_whole THEN
+      done := check_wholes(batch);
+    END IF;
     IF look.has_effects THEN
       PERFORM queue_effects(deltas);
+    END IF;
+    IF ends THEN
+      IF cancels THEN
+        done := cancel_parts(batch);
+      END IF;
+      done := check_parts(batch);
     END IF;
     IF batch[1].sequence_number <= 100000 AND (  -- a young log
       100 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
@@ -111,7 +144,7 @@ BEGIN
   ELSE
     PERFORM enter_tenant(append_events.tenant_id, append_events.user_id);
     RETURN QUERY
-      SELECT * FROM explain_missing(append_events.tenant_id, events, max_event_bytes);
+      SELECT * FROM explain_missing(append_events.tenant_id, events);
   END IF;
   IF known <> '[]' THEN
     RETURN QUERY

@@ -1,8 +1,11 @@
 -- Appends an event to the life of a tenant, one at a time: see add_tenant_user.
 CREATE FUNCTION persistence.append_tenant_event(tenant_id uuid, event_type text, event_data jsonb, actor text) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = persistence, pg_temp
 AS $$
+BEGIN
+  PERFORM check_event_data(append_tenant_event.event_type, append_tenant_event.event_data);
+  PERFORM check_operator(append_tenant_event.actor);
   INSERT INTO orchestration_events (
     tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
     correlation_id, causation_id, actor, source, occurred_at
@@ -13,5 +16,6 @@ AS $$
     (array_agg(e.id ORDER BY e.aggregate_version DESC))[1], append_tenant_event.actor, 'operator', now()
   FROM orchestration_events AS e
   WHERE e.tenant_id = append_tenant_event.tenant_id
-    AND e.aggregate_id = append_tenant_event.tenant_id
+    AND e.aggregate_id = append_tenant_event.tenant_id;
+END
 $$;

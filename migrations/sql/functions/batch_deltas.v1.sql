@@ -27,7 +27,8 @@ BEGIN
       t.counts,
       event_document(e.event_data, e.occurred_at, t.stamps, t.clears) AS doc,
       lag(e.aggregate_version) OVER life AS previous_version,
-      lag(t.to_status) OVER life AS previous_status
+      lag(t.to_status) OVER life AS previous_status,
+      lag(e.correlation_id) OVER life AS previous_correlation
     FROM unnest(batch) AS e
     JOIN canon.event_types AS t USING (event_type, event_version)
     WINDOW life AS (PARTITION BY e.tenant_id, e.aggregate_type, e.aggregate_id ORDER BY e.aggregate_version)
@@ -55,6 +56,7 @@ BEGIN
         c.previous_version IS NOT NULL
         AND (
           c.aggregate_version <> c.previous_version + 1
+          OR c.correlation_id <> c.previous_correlation
           OR NOT EXISTS (
             SELECT FROM canon.state_transitions AS allowed
             WHERE allowed.aggregate_type = c.aggregate_type

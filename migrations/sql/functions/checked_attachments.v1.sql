@@ -14,7 +14,8 @@ BEGIN
     )
   INTO attachments, bad
   FROM jsonb_array_elements(events) AS e (event)
-  WHERE e.event ? 'attachment';
+  WHERE e.event ? 'attachment'
+    AND e.event ->> 'event_type' = 'CHECKPOINT_SAVED';
   IF bad IS NOT NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE008',

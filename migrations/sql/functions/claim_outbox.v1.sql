@@ -33,6 +33,12 @@ DECLARE
   postponements integer := 0;
   kept_tenants uuid[];
 BEGIN
+  IF (lease > interval '0' AND lease <= interval '1 day') IS NOT TRUE THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = format('lease: %s is not between nothing and a day', lease),
+      HINT = 'A lease can be extended as often as needed.';
+  END IF;
   -- Nobody waits for the disk here: what a crash of the server takes back is a lease, and the entry is delivered again under the same key.
   PERFORM set_config('synchronous_commit', 'off', true);
   FOR i IN 1 .. cardinality(effect_types) LOOP

@@ -1,4 +1,4 @@
--- Makes a tenant with its first user, and returns it. The same id and name again is no error; a name taken by another tenant is.
+-- Makes a tenant with its first user, and returns it. (The system tenant has none.) The same id and name again is no error; a name taken by another tenant is.
 CREATE FUNCTION persistence.create_tenant(tenant_id uuid, name text, user_id uuid, actor text) RETURNS persistence.tenants
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -28,7 +28,9 @@ BEGIN
     INSERT INTO tenants (tenant_id, name, actor)
     VALUES (create_tenant.tenant_id, create_tenant.name, create_tenant.actor);
   END IF;
-  PERFORM add_tenant_user(create_tenant.tenant_id, create_tenant.user_id, create_tenant.actor);
+  IF create_tenant.tenant_id <> system_tenant_id() THEN
+    PERFORM add_tenant_user(create_tenant.tenant_id, create_tenant.user_id, create_tenant.actor);
+  END IF;
   SELECT t.* INTO existing FROM tenants AS t WHERE t.tenant_id = create_tenant.tenant_id;
   RETURN existing;
 END

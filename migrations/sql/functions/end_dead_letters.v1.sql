@@ -6,6 +6,8 @@ AS $$
 DECLARE
   batch orchestration_events[];
 BEGIN
+  PERFORM check_event_data(end_dead_letters.event_type, end_dead_letters.event_data);
+  PERFORM check_operator(end_dead_letters.actor);
   WITH inserted AS (
     INSERT INTO orchestration_events AS log (
       tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,

@@ -1,6 +1,6 @@
 -- Called when a batch did not go in whole. Either every event is in the log already, as it is here, and the answer is what was appended then;
 -- or it raises what is wrong with the first one that is not.
-CREATE FUNCTION persistence.explain_missing(tenant_id uuid, events jsonb, max_event_bytes integer)
+CREATE FUNCTION persistence.explain_missing(tenant_id uuid, events jsonb)
 RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql
 AS $$
@@ -9,6 +9,7 @@ DECLARE
   item record;
   known integer := 0;
   ids uuid[];
+  max_event_bytes CONSTANT integer := (SELECT l.event_bytes FROM canon.size_limits AS l);
 BEGIN
   FOR item IN
     SELECT
@@ -18,6 +19,9 @@ BEGIN
       t.is_current,
       t.writer,
       CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END AS needed_keys,
+      CASE WHEN e.aggregate_version = 1 THEN t.known_keys ELSE t.later_keys END AS allowed_keys,
+      t.may_begin,
+      t.field_rules,
       log.id AS logged_id,
       log.aggregate_id = e.aggregate_id
         AND log.aggregate_version = e.aggregate_version
@@ -29,7 +33,7 @@ BEGIN
     FROM jsonb_array_elements(events) WITH ORDINALITY AS i (event, position)
     CROSS JOIN LATERAL jsonb_to_record(i.event) AS e (
       id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
-      event_data jsonb
+      event_data jsonb, causation_id uuid, actor text, source text, occurred_at timestamptz, attachment text
     )
     LEFT JOIN canon.event_types AS t USING (event_type, event_version, aggregate_type)
     LEFT JOIN orchestration_events AS log ON log.tenant_id = explain_missing.tenant_id AND log.id = e.id
@@ -64,7 +68,7 @@ BEGIN
         MESSAGE = format(
           'event %s: event_data of %s bytes exceeds the limit of %s', item.position, pg_column_size(item.event_data), max_event_bytes
         ),
-        HINT = 'Keep large things elsewhere and record where, or raise PERSISTENCE_MAX_EVENT_BYTES.';
+        HINT = 'Keep large things elsewhere and record where. The database''s limits are in canon.size_limits.';
     ELSIF item.aggregate_version = 1 AND item.needed_keys IS NULL THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE002',
@@ -75,6 +79,51 @@ BEGIN
         ERRCODE = 'PE008',
         MESSAGE = format('event %s: event_data of %s needs the keys %s', item.position, item.event_type, item.needed_keys),
         HINT = 'canon.event_types.data_schema says what each holds.';
+    ELSIF (item.event_data - item.allowed_keys = '{}') IS NOT TRUE THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format(
+          'event %s: event_data of %s has keys that %s: %s', item.position, item.event_type,
+          CASE WHEN item.event_data ?| item.allowed_keys AND item.aggregate_version > 1 THEN 'it does not take' ELSE 'it does not know' END,
+          (SELECT string_agg(k.key, ', ') FROM jsonb_object_keys(item.event_data - item.allowed_keys) AS k (key))
+        ),
+        HINT = format('It takes %s.', array_to_string(item.allowed_keys, ', '));
+    ELSIF EXISTS (SELECT FROM jsonb_each_text(item.field_rules) AS f WHERE (item.event_data @@ f.value::jsonpath) IS NOT TRUE) THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format(
+          'event %s: %s.%s is not what its schema says', item.position, item.event_type,
+          (SELECT min(f.key) FROM jsonb_each_text(item.field_rules) AS f WHERE (item.event_data @@ f.value::jsonpath) IS NOT TRUE)
+        ),
+        HINT = 'canon.event_types.data_schema says what it may be.';
+    ELSIF item.event_data @? '$.**{200}' THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format('event %s: event_data of %s is nested deeper than 200', item.position, item.event_type),
+        HINT = 'Flatten it: readers could not read it.';
+    ELSIF (item.attachment IS NOT NULL) <> (item.event_type = 'CHECKPOINT_SAVED') THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format(
+          'event %s: %s %s', item.position, item.event_type,
+          CASE WHEN item.attachment IS NULL THEN 'needs the saved state as its attachment' ELSE 'takes no attachment' END
+        ),
+        HINT = 'The state of a checkpoint, and nothing else, is attached.';
+    ELSIF item.causation_id IS NULL AND (item.aggregate_version > 1 OR NOT item.may_begin) THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format('event %s: causation_id: %s needs a cause', item.position, item.event_type),
+        HINT = 'Only a signal or a run may begin without one.';
+    ELSIF item.occurred_at NOT BETWEEN '0001-01-01 00:00:00+00' AND statement_timestamp() + interval '5 minutes' THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format('event %s: occurred_at: %s is before the year 1, or still to come', item.position, item.occurred_at),
+        HINT = 'Say when it happened. The database''s clock counts.';
+    ELSIF item.source IN ('outbox', 'operator') OR starts_with(item.actor, 'system:outbox-worker/') THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE012',
+        MESSAGE = format('event %s: a service cannot write as %s from %s', item.position, item.actor, item.source),
+        HINT = 'The sources outbox and operator, and the actors system:outbox-worker/…, belong to functions of the plane.';
     ELSIF item.is_from_this_batch AND item.rival_id = item.id THEN
       CONTINUE;  -- went in; another one is to blame
     ELSIF item.logged_id IS NOT NULL THEN

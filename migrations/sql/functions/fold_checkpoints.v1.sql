@@ -36,6 +36,7 @@ BEGIN
       AND s.tenant_id = d.tenant_id
       AND s.id = d.id
       AND s.version = d.first_version - 1
+      AND s.correlation_id = d.correlation_id
       AND EXISTS (
         SELECT FROM canon.state_transitions AS allowed
         WHERE allowed.aggregate_type = d.aggregate_type

@@ -7,6 +7,6 @@ AS $$
   UPDATE outbox_queue AS q
   SET
     due_at = 'infinity', held_by = 'RESTORE', leased_until = NULL, lease_token = NULL, leased_by = NULL, is_counted = false, updated_at = now()
-  WHERE q.held_by IS DISTINCT FROM 'DEAD_LETTER'
+  WHERE coalesce(q.held_by, '') NOT IN ('DEAD_LETTER', 'CANCELLED')
   RETURNING q.*
 $$;

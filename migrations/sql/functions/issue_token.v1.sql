@@ -6,6 +6,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
 BEGIN
+  PERFORM refuse_system_tenant(issue_token.tenant_id);
   PERFORM pg_advisory_xact_lock(uuid_hash_extended(issue_token.tenant_id, 0));
   IF NOT EXISTS (
     SELECT FROM user_tenants AS ut

@@ -7,6 +7,12 @@ AS $$
 DECLARE
   purged integer;
 BEGIN
+  IF (older_than >= interval '1 hour') IS NOT TRUE OR (most BETWEEN 1 AND 1000000) IS NOT TRUE THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = format('older_than: %s is less than an hour, or most: %s is not between 1 and 1000000', older_than, most),
+      HINT = 'What was delivered within the hour is what is asked about most.';
+  END IF;
   DELETE FROM outbox_events AS o
   USING (
     SELECT p.tenant_id, p.id

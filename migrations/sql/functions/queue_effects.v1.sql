@@ -1,4 +1,5 @@
 -- Keeps the work list in step with effects that were requested, requeued, cancelled or discarded. (Those that were tried are moved by settle_outbox.)
+-- Of an effect whose cancellation was requested the entry stays with the worker that has it.
 CREATE FUNCTION persistence.queue_effects(deltas persistence.aggregate_delta[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -82,16 +83,25 @@ BEGIN
         HINT = 'Wait for the attempt to end; cancel it if it is pending then.';
     END IF;
 
+    UPDATE outbox_queue AS q
+    SET held_by = 'CANCELLED', due_at = 'infinity', updated_at = now()
+    FROM unnest(deltas) AS d
+    WHERE d.aggregate_type = 'EFFECT'
+      AND d.first_event_type = 'EFFECT_CANCEL_REQUESTED'
+      AND q.tenant_id = d.tenant_id
+      AND q.id = d.id;
+
     -- also those that are dead letters in their place: requeued ones come back below
     DELETE FROM outbox_queue AS q
     USING unnest(deltas) AS d
     WHERE d.aggregate_type = 'EFFECT'
       AND d.first_version > 1
+      AND d.first_event_type <> 'EFFECT_CANCEL_REQUESTED'
       AND q.tenant_id = d.tenant_id
       AND q.id = d.id;
 
     PERFORM queue_again(ARRAY(SELECT d.tenant_id FROM unnest(deltas) AS d), ARRAY(
-      SELECT CASE WHEN d.aggregate_type = 'EFFECT' AND d.first_version > 1 AND d.status = 'PENDING' THEN d.id END FROM unnest(deltas) AS d
+      SELECT CASE WHEN d.first_event_type = 'EFFECT_REQUEUED' THEN d.id END FROM unnest(deltas) AS d
     ));
   END IF;
 

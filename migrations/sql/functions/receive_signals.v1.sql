@@ -5,14 +5,7 @@
 --   optionally, occurred_at and attributes.
 -- Returns one row a signal, in the order given.
 -- Errors: as append_events.
-CREATE FUNCTION persistence.receive_signals(
-  tenant_id uuid,
-  user_id uuid,
-  signals jsonb,
-  max_event_bytes integer DEFAULT 1048576,
-  max_batch_events integer DEFAULT 10000,
-  max_batch_bytes integer DEFAULT 33554432
-) RETURNS TABLE (
+CREATE FUNCTION persistence.receive_signals(tenant_id uuid, user_id uuid, signals jsonb) RETURNS TABLE (
   position_in_batch bigint, id uuid, correlation_id uuid, status text, version integer, last_event_id uuid, received_at timestamptz, is_new boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER
@@ -28,7 +21,7 @@ DECLARE
   bad record;
 BEGIN
   PERFORM enter_tenant(receive_signals.tenant_id, receive_signals.user_id);
-  PERFORM check_batch_size(signals, max_batch_events, max_batch_bytes);
+  PERFORM refuse_batch(signals);
   LOOP
     SELECT jsonb_agg(
       jsonb_build_object(
@@ -62,7 +55,7 @@ BEGIN
     );
     EXIT WHEN fresh IS NULL;
     BEGIN
-      PERFORM append_events(receive_signals.tenant_id, receive_signals.user_id, fresh, max_event_bytes, max_batch_events, max_batch_bytes * 2);
+      PERFORM append_events(receive_signals.tenant_id, receive_signals.user_id, fresh);
       EXIT;
     EXCEPTION WHEN SQLSTATE 'PE009' THEN
       NULL;  -- somebody else received one of them meanwhile: look again

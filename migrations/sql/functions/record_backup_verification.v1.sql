@@ -14,13 +14,14 @@ BEGIN
     WHERE t.event_type = record_backup_verification.event_type
       AND t.aggregate_type = 'BACKUP_VERIFICATION'
       AND t.is_current
-      AND record_backup_verification.event_data ?& t.creating_keys
   ) THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE008',
-      MESSAGE = format('%s with these data is no event of a backup verification', event_type),
-      HINT = 'canon.event_types says which there are, and what their data hold.';
+      MESSAGE = format('%s is no event of a backup verification', event_type),
+      HINT = 'BACKUP_VERIFIED or BACKUP_REFUSED.';
   END IF;
+  PERFORM check_event_data(record_backup_verification.event_type, record_backup_verification.event_data);
+  PERFORM check_operator(record_backup_verification.actor);
   WITH inserted AS (
     INSERT INTO orchestration_events AS log (
       tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,

@@ -4,6 +4,12 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
 BEGIN
+  IF pg_column_size(findings) > 1048576 THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE006',
+      MESSAGE = 'findings: more than 1 MiB',
+      HINT = 'Record counts, not what was found.';
+  END IF;
   PERFORM pg_advisory_xact_lock(uuid_hash_extended(system_tenant_id(), 0));
   PERFORM append_tenant_event(system_tenant_id(), 'GATES_RUN', record_gates.findings, record_gates.actor);
 END

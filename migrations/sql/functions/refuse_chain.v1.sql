@@ -11,7 +11,8 @@ BEGIN
     SELECT
       e.*,
       lag(e.aggregate_version) OVER life AS previous_version,
-      lag(t.to_status) OVER life AS previous_status
+      lag(t.to_status) OVER life AS previous_status,
+      lag(e.correlation_id) OVER life AS previous_correlation
     FROM unnest(batch) AS e
     JOIN canon.event_types AS t USING (event_type, event_version)
     WINDOW life AS (PARTITION BY e.tenant_id, e.aggregate_type, e.aggregate_id ORDER BY e.aggregate_version)
@@ -19,6 +20,7 @@ BEGIN
   WHERE c.previous_version IS NOT NULL
     AND (
       c.aggregate_version <> c.previous_version + 1
+      OR c.correlation_id <> c.previous_correlation
       OR NOT EXISTS (
         SELECT FROM canon.state_transitions AS allowed
         WHERE allowed.aggregate_type = c.aggregate_type
@@ -36,6 +38,14 @@ BEGIN
         '%s %s: version %s cannot follow version %s', bad.aggregate_type, bad.aggregate_id, bad.aggregate_version, bad.previous_version
       ),
       HINT = 'Number the events of one aggregate without gaps.';
+  ELSIF bad.correlation_id <> bad.previous_correlation THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = format(
+        'correlation_id: %s %s has %s, its event %s has %s', bad.aggregate_type, bad.aggregate_id, bad.previous_correlation, bad.event_type,
+        bad.correlation_id
+      ),
+      HINT = 'The events of one life share its correlation.';
   END IF;
   RAISE EXCEPTION USING
     ERRCODE = 'PE002',

@@ -9,7 +9,7 @@ BEGIN
   SELECT a.table_name INTO holder FROM canon.aggregates AS a WHERE a.aggregate_type = kind;
   EXECUTE format(
     $query$
-      SELECT d.id, d.first_version, d.first_event_type, s.status, s.version
+      SELECT d.id, d.first_version, d.first_event_type, d.correlation_id, s.status, s.version, s.correlation_id AS its_correlation
       FROM unnest($1) AS d
       LEFT JOIN %I AS s ON s.tenant_id = d.tenant_id AND s.id = d.id
       WHERE d.aggregate_type = $2
@@ -32,6 +32,13 @@ BEGIN
         '%s %s is at version %s; %s expected version %s', kind, bad.id, bad.version, bad.first_event_type, bad.first_version - 1
       ),
       HINT = 'Someone else changed it. Read it again and decide anew.';
+  ELSIF bad.correlation_id <> bad.its_correlation THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = format(
+        'correlation_id: %s %s has %s, its event %s has %s', kind, bad.id, bad.its_correlation, bad.first_event_type, bad.correlation_id
+      ),
+      HINT = 'The events of one life share its correlation.';
   END IF;
   RAISE EXCEPTION USING
     ERRCODE = 'PE002',

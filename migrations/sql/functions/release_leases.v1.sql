@@ -1,4 +1,5 @@
--- Hands back entries that a worker holds and has not begun: they are due at once and the attempt does not count. Returns their ids.
+-- Hands back entries that a worker holds and has not begun: they are due at once and the attempt does not count; those that were cancelled meanwhile
+-- wait for end_cancelled. Returns their ids.
 CREATE FUNCTION persistence.release_leases(tenant_ids uuid[], ids uuid[], lease_tokens uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -10,7 +11,7 @@ BEGIN
   WITH held AS (
     UPDATE outbox_queue AS q
     SET
-      due_at = now(), attempts = q.attempts - 1, leased_until = NULL, lease_token = NULL, leased_by = NULL, is_counted = false, updated_at = now()
+      due_at = CASE WHEN q.held_by IS NULL THEN now() ELSE q.due_at END, attempts = q.attempts - 1, leased_until = NULL, lease_token = NULL, leased_by = NULL, is_counted = false, updated_at = now()
     FROM unnest(tenant_ids, ids, lease_tokens) AS g (tenant_id, id, lease_token)
     WHERE q.tenant_id = g.tenant_id
       AND q.id = g.id

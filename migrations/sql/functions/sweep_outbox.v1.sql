@@ -46,6 +46,7 @@ BEGIN
     END IF;
   END LOOP;
 
+  PERFORM end_cancelled();
   DELETE FROM outbox_destinations AS d
   WHERE d.updated_at < now() - interval '1 day';
   RETURN true;

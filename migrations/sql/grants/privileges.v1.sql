@@ -22,8 +22,8 @@ GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
 GRANT SELECT ON persistence.user_tenants TO persistence_worker;
 
 GRANT EXECUTE ON FUNCTION
-  persistence.append_events(uuid, uuid, jsonb, integer, integer, integer),
-  persistence.receive_signals(uuid, uuid, jsonb, integer, integer, integer),
+  persistence.append_events(uuid, uuid, jsonb),
+  persistence.receive_signals(uuid, uuid, jsonb),
   persistence.read_events(uuid, uuid, integer, xid8, bigint, integer)
   TO persistence_app;
 
@@ -47,6 +47,8 @@ GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
+  persistence.check_event_data(text, jsonb),
+  persistence.check_operator(text),
   persistence.drawn_streams(persistence.outbox_streams[], integer),
   persistence.due_streams(text, integer),
   persistence.limited_shares(text, persistence.outbox_share[], integer, boolean),

@@ -24,9 +24,11 @@ GRANT EXECUTE ON FUNCTION
   persistence.list_outbox_limits(),
   persistence.set_outbox_limit(uuid, text, integer, integer, double precision, text),
   persistence.issue_token(uuid, uuid, text, text, text, uuid, bytea, timestamptz, text),
-  persistence.revoke_token(uuid, uuid, text),
-  persistence.record_gates(jsonb, text)
+  persistence.revoke_token(uuid, uuid, text)
   TO persistence_operator;
+
+-- Who judges is not who is judged: what came of the gates is written by those who run them.
+GRANT EXECUTE ON FUNCTION persistence.record_gates(jsonb, text) TO persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION
   persistence.authenticate_token(uuid, uuid, bytea)

@@ -13,8 +13,19 @@ CREATE TABLE canon.aggregates (
   aggregate_type text PRIMARY KEY,
   table_name     text NOT NULL,
   statuses       text[] NOT NULL,
-  terminal       text[] NOT NULL
+  terminal       text[] NOT NULL,
+  open           text[] NOT NULL
 );
+COMMENT ON COLUMN canon.aggregates.open IS 'statuses in which its own work is under way';
+
+CREATE TABLE canon.part_of (
+  aggregate_type text NOT NULL REFERENCES canon.aggregates,
+  column_name    text NOT NULL,
+  whole_type     text NOT NULL REFERENCES canon.aggregates,
+  statuses       text[] NOT NULL,
+  PRIMARY KEY (aggregate_type, column_name)
+);
+COMMENT ON COLUMN canon.part_of.statuses IS 'those of the whole in which a part begins, or goes on after a pause';
 
 CREATE TABLE canon.event_types (
   event_type     text NOT NULL,
@@ -22,17 +33,40 @@ CREATE TABLE canon.event_types (
   is_current     boolean NOT NULL,
   aggregate_type text NOT NULL REFERENCES canon.aggregates,
   to_status      text NOT NULL,
-  writer         text NOT NULL CHECK (writer IN ('service', 'worker', 'operator')),
+  writer         text NOT NULL CHECK (writer IN ('service', 'worker', 'operator', 'plane')),
   stamps         text,
   counts         text,
   clears         jsonb NOT NULL,
   required_keys  text[] NOT NULL,
   creating_keys  text[],
+  known_keys     text[] NOT NULL,
+  later_keys     text[] NOT NULL,
+  field_rules    jsonb NOT NULL,
+  data_rule      jsonpath NOT NULL,
+  needs_whole    boolean NOT NULL,
+  may_begin      boolean NOT NULL,
+  ends           boolean NOT NULL,
+  cancels        boolean NOT NULL,
   data_schema    jsonb NOT NULL,
   PRIMARY KEY (event_type, event_version)
 );
 COMMENT ON COLUMN canon.event_types.is_current IS 'whether it is the version written today; the others are read through upcasters';
 COMMENT ON COLUMN canon.event_types.creating_keys IS 'keys that a first event needs; NULL when the type cannot be first';
+
+COMMENT ON COLUMN canon.event_types.later_keys IS 'keys that its data may have when it is not the first event; known_keys: when it is';
+COMMENT ON COLUMN canon.event_types.field_rules IS 'by key, the predicate of the data that its schema makes; data_rule: all of them';
+COMMENT ON COLUMN canon.event_types.needs_whole IS 'whether it begins a part, or lets one go on: what it is a part of must be open (canon.part_of)';
+COMMENT ON COLUMN canon.event_types.may_begin IS 'whether it needs no cause when it is first';
+COMMENT ON COLUMN canon.event_types.ends IS 'whether it ends what may have parts; cancels: and its open parts with it';
+
+-- What one event and one batch may hold, in bytes as the database keeps them. An administrator may change it, as persistence_owner.
+CREATE TABLE canon.size_limits (
+  is_only      boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+  event_bytes  integer NOT NULL DEFAULT 1048576 CHECK (event_bytes BETWEEN 1024 AND 67108864),
+  batch_events integer NOT NULL DEFAULT 10000 CHECK (batch_events BETWEEN 1 AND 100000),
+  batch_bytes  integer NOT NULL DEFAULT 67108864 CHECK (batch_bytes BETWEEN 1024 AND 209715200)
+);
+INSERT INTO canon.size_limits DEFAULT VALUES;
 
 CREATE TABLE canon.upcasters (
   event_type    text NOT NULL,

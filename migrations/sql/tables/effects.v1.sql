@@ -1,18 +1,20 @@
 -- Something to be done in the outside world. Its outbox entry carries the same id.
+-- cancel_requested_at: when it was cancelled while a worker held it. Executed all the same: it was delivered by then.
 CREATE TABLE persistence.effects (
   tenant_id        uuid NOT NULL,
   id               uuid NOT NULL,
   run_id           uuid NOT NULL,
   step_id          uuid,
-  effect_type      text NOT NULL,
-  idempotency_key  text NOT NULL,
+  effect_type      text NOT NULL CHECK (length(effect_type) BETWEEN 1 AND 200),
+  idempotency_key  text NOT NULL CHECK (length(idempotency_key) BETWEEN 1 AND 300),
   status           text NOT NULL,
   retry_count      integer NOT NULL DEFAULT 0,
-  next_retry_at    timestamptz,
+  next_retry_at    timestamptz CHECK (next_retry_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'),
   effect_spec      jsonb NOT NULL,
   execution_result jsonb,
   error_details    jsonb,
   executed_at      timestamptz,
+  cancel_requested_at timestamptz,
   correlation_id uuid NOT NULL,
   causation_id   uuid,
   actor          varchar(100) NOT NULL,

@@ -2,6 +2,7 @@
 -- until when a worker has it. What waits for something else than time is held (held_by) and never due:
 --   KEY          for its turn behind another entry of its ordering key
 --   DEAD_LETTER  for an operator; it keeps its ordering key if nothing of it may go past
+--   CANCELLED    for the worker that has it: it was cancelled meanwhile, and no other attempt follows
 --   RESTORE      for somebody to say whether it was delivered in the time that a restore took away
 --
 -- priority: lower goes first. position: place among the entries of its ordering key, the sequence number of its request.
@@ -20,7 +21,7 @@ CREATE TABLE persistence.outbox_queue (
   is_counted   boolean NOT NULL DEFAULT false,
   position     bigint,
   ordering_key text,
-  held_by      text CHECK (held_by IN ('KEY', 'DEAD_LETTER', 'RESTORE')),
+  held_by      text CHECK (held_by IN ('KEY', 'DEAD_LETTER', 'CANCELLED', 'RESTORE')),
   destination  text,
   leased_by    text,
   created_at   timestamptz NOT NULL DEFAULT now(),
@@ -37,5 +38,6 @@ CREATE INDEX outbox_queue_due_idx ON persistence.outbox_queue (effect_type, tena
 CREATE INDEX outbox_queue_counted_idx ON persistence.outbox_queue (effect_type, tenant_id) WHERE is_counted;
 CREATE INDEX outbox_queue_key_idx ON persistence.outbox_queue (tenant_id, ordering_key, position) WHERE ordering_key IS NOT NULL;
 CREATE INDEX outbox_queue_dead_idx ON persistence.outbox_queue (tenant_id, updated_at) WHERE held_by = 'DEAD_LETTER';
+CREATE INDEX outbox_queue_cancelled_idx ON persistence.outbox_queue (tenant_id, leased_until) WHERE held_by = 'CANCELLED';
 -- Of each ordering key, one entry at a time.
 CREATE UNIQUE INDEX outbox_queue_turn_key ON persistence.outbox_queue (tenant_id, ordering_key) WHERE ordering_key IS NOT NULL AND held_by IS NULL;

@@ -2,9 +2,9 @@
 CREATE TABLE persistence.signals (
   tenant_id      uuid NOT NULL,
   id             uuid NOT NULL,
-  source_channel text NOT NULL,
-  source_id      text NOT NULL,
-  signal_type    text NOT NULL,
+  source_channel text NOT NULL CHECK (length(source_channel) BETWEEN 1 AND 200),
+  source_id      text NOT NULL CHECK (length(source_id) BETWEEN 1 AND 500),
+  signal_type    text NOT NULL CHECK (length(signal_type) BETWEEN 1 AND 200),
   status         text NOT NULL,
   payload        jsonb,
   error_details  jsonb,

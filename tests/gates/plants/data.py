@@ -127,6 +127,20 @@ PLANTS = {
         "WHERE r.status = 'COMPLETED' ORDER BY s.id LIMIT 1)",
         "SELECT 'steps ' || s.id FROM persistence.steps AS s JOIN persistence.runs AS r ON r.id = s.run_id WHERE r.status = 'COMPLETED' ORDER BY s.id LIMIT 1",
     ),
+    "begun_in_time": row(
+        f"UPDATE persistence.orchestration_events SET sequence_number = DEFAULT WHERE aggregate_id = {CALL} AND aggregate_version = 1",
+        f"SELECT 'tool_calls ' || {CALL}",
+    ),
+    "system_tenant_unjoined": row(
+        f"INSERT INTO persistence.user_tenants (tenant_id, user_id, actor) VALUES (persistence.system_tenant_id(), {NOWHERE}, 'user:intruder')",
+        f"SELECT 'user_tenants ' || persistence.system_tenant_id() || ' ' || {NOWHERE}",
+    ),
+    "writers_of_events": row(
+        f"UPDATE persistence.orchestration_events SET source = 'operator' WHERE id = {LAST}", f"SELECT 'event ' || {LAST}"
+    ),
+    "cancelled_entries_held": row(
+        f"UPDATE persistence.effects SET cancel_requested_at = now() WHERE id = {EFFECT}", f"SELECT 'outbox_queue ' || {EFFECT}"
+    ),
     "state_is_the_fold": row(
         f"UPDATE persistence.runs SET input_data = '{{\"amount\": 1}}' WHERE id = {RUN}", f"SELECT 'runs ' || {RUN}"
     ),
