@@ -8,8 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-# RFC 3339 with four digits of a year: PostgreSQL would read `infinity` and the year 200000, too.
-_DATE_TIME: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+# RFC 3339 in the years 2 to 9998, which no time zone leads out of what readers know. PostgreSQL would read `infinity` and the year 200000,
+# too.
+_YEAR: Final = "(000[2-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
+_TIME: Final = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)"
+_DATE_TIME: Final = f"^{_YEAR}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{_TIME}$"
 _FORMATS: Final = {"date-time": _DATE_TIME}
 
 

@@ -28,8 +28,8 @@ FROM persistence.claim_outbox($1, $2, $3, $4, $5)
 # Settles entries that are still leased under these tokens; returns their ids.
 _SETTLE = "SELECT persistence.settle_outbox($1, $2, $3, $4, $5, $6, $7::text[]::jsonb[], $8)"
 
-# Prolongs leases; returns those that are still ours.
-_EXTEND = "SELECT id, is_cancelled FROM persistence.extend_leases($1, $2, $3, $4)"
+# Prolongs leases; returns the ids of those that are still ours, and of those that were cancelled.
+_EXTEND = "SELECT persistence.extend_leases($1, $2, $3, $4) AS ours, persistence.cancelled_leases($1, $2, $3) AS cancelled"
 
 # Hands back what was not begun; returns the ids.
 _RELEASE = "SELECT persistence.release_leases($1, $2, $3)"
@@ -111,12 +111,11 @@ class OutboxQueue:
 
     async def extend(self, deliveries: Sequence[Delivery], lease: float) -> set[UUID]:
         """Prolongs leases to ``lease`` seconds from now. Returns the effects that are still ours, and tells the deliveries that were cancelled."""
-        rows = await fetched(self._pool, self._settings, _EXTEND, *_names(deliveries), timedelta(seconds=lease))
-        ours = {row["id"]: row["is_cancelled"] for row in rows}
+        [row] = await fetched(self._pool, self._settings, _EXTEND, *_names(deliveries), timedelta(seconds=lease))
         for delivery in deliveries:
-            if ours.get(delivery.effect_id):
+            if delivery.effect_id in row["cancelled"]:
                 delivery.cancelled.set()
-        return set(ours)
+        return set(row["ours"])
 
     async def release(self, deliveries: Sequence[Delivery]) -> set[UUID]:
         """Hands back entries that were not begun; the attempt does not count."""

@@ -167,7 +167,7 @@ async def document(plane: Plane, tenant: Tenant, **changes: Any) -> str:
         ({"event_data": {"run_type": "x", "status": "DONE"}}, "has keys that it does not know: status"),
         ({"event_data": {"run_type": 7}}, "RUN_STARTED.run_type is not what its schema says"),
         ({"event_data": {"run_type": "x", "attributes": 7}}, "RUN_STARTED.attributes is not what"),
-        ({"event_data": {"run_type": "x" * 201}}, "runs_run_type_check"),
+        ({"event_data": {"run_type": "x" * 201}}, "too long for type character varying"),
         ({"actor": "system:outbox-worker/me"}, "a service cannot write as system:outbox-worker/me"),
         ({"source": "operator"}, "a service cannot write as agent:x from operator"),
         ({"attachment": "{}"}, "RUN_STARTED takes no attachment"),
@@ -283,7 +283,6 @@ async def test_an_unreadable_value_does_not_hide_the_rest(plane: Plane, tenant: 
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         odd, late, plain = (tx.runs.start(run_type="test", correlation_id=new_id()) for _ in range(3))
     admin.execute("SET session_replication_role = replica")
-    admin.execute("ALTER TABLE orchestration_events DROP CONSTRAINT orchestration_events_occurred_at_check")
     admin.execute("UPDATE orchestration_events SET occurred_at = '200000-01-01' WHERE aggregate_id = %s", (late.id,))
     admin.execute("UPDATE runs SET started_at = '0044-03-15 BC' WHERE id = %s", (late.id,))
     admin.execute("UPDATE runs SET input_data = %s::jsonb WHERE id = %s", ("[" * 1500 + "]" * 1500, odd.id))

@@ -40,9 +40,9 @@ COMPLETED = """RUN_COMPLETED:
 @pytest.mark.parametrize(
     ("file", "old", "new", "bump", "words"),
     [
-        ("tables.yaml", "    wait_reason: text\n", "", Bump.MAJOR, "column runs.wait_reason is gone"),
-        ("tables.yaml", "    run_type: text not null\n", "    run_type: text not null\n    priority: integer not null\n", Bump.MAJOR, "runs.priority is new, and mandatory"),
-        ("tables.yaml", "    run_type: text not null\n", "    run_type: text not null\n    priority: integer\n", Bump.MINOR, "runs.priority is new"),
+        ("tables.yaml", "    wait_reason: varchar(1000)\n", "", Bump.MAJOR, "column runs.wait_reason is gone"),
+        ("tables.yaml", "    run_type: varchar(200) not null\n", "    run_type: varchar(200) not null\n    priority: integer not null\n", Bump.MAJOR, "runs.priority is new, and mandatory"),
+        ("tables.yaml", "    run_type: varchar(200) not null\n", "    run_type: varchar(200) not null\n    priority: integer\n", Bump.MINOR, "runs.priority is new"),
         ("tables.yaml", "step_index: integer not null", "step_index: bigint not null", Bump.MAJOR, "steps.step_index has another form"),
         ("tables.yaml", "    signals_source_key: [tenant_id, source_channel, source_id]", "    signals_source_key: [tenant_id, source_id]", Bump.MAJOR, "unique key of signals"),
         ("tables.yaml", "    signals_correlation_idx: [tenant_id, correlation_id]", "    signals_type_idx: [tenant_id, signal_type]", Bump.MINOR, "index of signals"),
@@ -121,7 +121,12 @@ def test_the_command_compares_with_the_last_tag_and_says_what_is_due(folder: Pat
     run = CliRunner().invoke
     assert "there is no release yet" in run(app, ["canon", "check", "--canon", str(folder)]).output
     git(folder.parent, "tag", "v1")
-    edited(folder, "tables.yaml", "    run_type: text not null\n", "    run_type: text not null\n    priority: integer\n")
+    edited(
+        folder,
+        "tables.yaml",
+        "    run_type: varchar(200) not null\n",
+        "    run_type: varchar(200) not null\n    priority: integer\n",
+    )
     refused = run(app, ["canon", "check", "--canon", str(folder)])
     assert refused.exit_code == 1
     assert "SEAL is not that of the data" in refused.output

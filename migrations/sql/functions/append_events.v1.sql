@@ -24,9 +24,7 @@ DECLARE
   look record;
   known jsonb;
   batch orchestration_events[];
-  needs_whole boolean;
   ends boolean;
-  cancels boolean;
   deltas aggregate_delta[];
   attachments jsonb;
   done boolean;
@@ -97,39 +95,26 @@ BEGIN
       AND (e.attachment IS NOT NULL) = (e.event_type = 'CHECKPOINT_SAVED')
       AND (e.causation_id IS NOT NULL OR (e.aggregate_version = 1 AND t.may_begin))
       AND (e.occurred_at IS NULL OR e.occurred_at BETWEEN '0001-01-01 00:00:00+00' AND statement_timestamp() + interval '5 minutes')
-      AND e.source NOT IN ('outbox', 'operator')
+      AND e.source NOT IN ('outbox', 'operator', '')
       AND NOT starts_with(e.actor, 'system:outbox-worker/')
     ORDER BY e.position  -- sequence numbers follow the order of the batch, whatever the plan
     ON CONFLICT DO NOTHING
     RETURNING log.*
   )
-  SELECT
-    array_agg(i::orchestration_events ORDER BY i.sequence_number),
-    bool_or(t.needs_whole),
-    bool_or(t.ends AND i.aggregate_version > 1),
-    bool_or(t.cancels OR i.event_data ? 'open_parts')
-  INTO batch, needs_whole, ends, cancels
-  FROM inserted AS i
-  JOIN canon.event_types AS t USING (event_type, event_version);
+  SELECT array_agg(i::orchestration_events ORDER BY i.sequence_number) INTO batch FROM inserted AS i;
 
   IF cardinality(batch) = jsonb_array_length(events) THEN
     -- (Functions are called by assignment: plpgsql evaluates that without a query.)
-    IF ends THEN
-      done := lock_ending(batch);
-    END IF;
-    deltas := fold_events(batch, attachments);
+    deltas := batch_deltas(batch);
+    ends := lock_ending(deltas);
+    done := fold_deltas(deltas, attachments);
     done := check_causes(batch);
-    IF needs_whole THEN
-      done := check_wholes(batch);
-    END IF;
+    done := check_wholes(batch);
     IF look.has_effects THEN
       PERFORM queue_effects(deltas);
     END IF;
     IF ends THEN
-      IF cancels THEN
-        done := cancel_parts(batch);
-      END IF;
-      done := check_parts(batch);
+      done := end_parts(batch, deltas);
     END IF;
     IF batch[1].sequence_number <= 100000 AND (  -- a young log
       100 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number

@@ -1,100 +1,103 @@
 -- Refuses a batch in which something begins, or goes on after a pause, while what it is a part of is not open any more (canon.part_of), or that is not
 -- of its correlation, or of another run. Called after the fold: what was ended by the same batch counts as open up to the event that ended it.
+-- Each whole is looked up once as long as its parts stand together.
 CREATE FUNCTION persistence.check_wholes(batch persistence.orchestration_events[]) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
   tenant CONSTANT uuid := batch[1].tenant_id;
-  bad record;
+  e orchestration_events;
+  its_run uuid;
+  its_step uuid;
+  run_id uuid;
+  run_status text;
+  run_correlation uuid;
+  run_event uuid;
+  run_ended bigint;
+  step_id uuid;
+  step_status text;
+  step_run uuid;
+  step_event uuid;
+  step_ended bigint;
+  signal_id uuid;
+  signal_correlation uuid;
 BEGIN
-  SELECT p.*, w.status, w.correlation_id AS whole_correlation, w.run_id AS whole_run
-  INTO bad
-  FROM (
-    SELECT
-      g.whole_type, g.whole_id, g.statuses, g.correlation_id, g.run_id, g.column_name, g.aggregate_type,
-      max(g.sequence_number) AS sequence_number, (array_agg(g.aggregate_id ORDER BY g.sequence_number DESC))[1] AS aggregate_id
-    FROM (
-      SELECT
-        e.aggregate_type, e.aggregate_id, e.correlation_id, e.sequence_number, o.whole_type, o.statuses, o.column_name,
-        CASE
-          WHEN e.aggregate_version = 1 THEN (e.event_data ->> o.column_name)::uuid
-          WHEN e.aggregate_type = 'STEP' THEN (
-            SELECT s.run_id FROM steps AS s WHERE s.tenant_id = tenant AND s.id = e.aggregate_id
-          )
-          WHEN e.aggregate_type = 'RUN' AND o.column_name = 'parent_run_id' THEN (
-            SELECT r.parent_run_id FROM runs AS r WHERE r.tenant_id = tenant AND r.id = e.aggregate_id
-          )
-          WHEN e.aggregate_type = 'TOOL_CALL' THEN (
-            SELECT CASE o.column_name WHEN 'run_id' THEN c.run_id ELSE c.step_id END
-            FROM tool_calls AS c
-            WHERE c.tenant_id = tenant AND c.id = e.aggregate_id
-          )
-        END AS whole_id,
-        CASE WHEN o.whole_type = 'STEP' THEN (e.event_data ->> 'run_id')::uuid END AS run_id
-      FROM unnest(batch) AS e
-      JOIN canon.event_types AS t USING (event_type, event_version)
-      JOIN canon.part_of AS o ON o.aggregate_type = e.aggregate_type
-      WHERE t.needs_whole
-    ) AS g
-    WHERE g.whole_id IS NOT NULL
-    GROUP BY g.whole_type, g.whole_id, g.statuses, g.correlation_id, g.run_id, g.column_name, g.aggregate_type
-  ) AS p
-  LEFT JOIN LATERAL (
-    SELECT r.status, r.correlation_id, r.last_event_id
-    FROM runs AS r
-    WHERE p.whole_type = 'RUN' AND r.tenant_id = tenant AND r.id = p.whole_id
-    FOR KEY SHARE
-  ) AS r ON true
-  LEFT JOIN LATERAL (
-    SELECT s.status, s.correlation_id, s.last_event_id, s.run_id
-    FROM steps AS s
-    WHERE p.whole_type = 'STEP' AND s.tenant_id = tenant AND s.id = p.whole_id
-    FOR KEY SHARE
-  ) AS s ON true
-  LEFT JOIN LATERAL (
-    SELECT g.status, g.correlation_id
-    FROM signals AS g
-    WHERE p.whole_type = 'SIGNAL' AND g.tenant_id = tenant AND g.id = p.whole_id
-  ) AS g ON true
-  CROSS JOIN LATERAL (
-    SELECT
-      coalesce(r.status, s.status, g.status) AS status, coalesce(r.correlation_id, s.correlation_id, g.correlation_id) AS correlation_id,
-      coalesce(r.last_event_id, s.last_event_id) AS last_event_id, s.run_id
-  ) AS w
-  WHERE p.correlation_id <> w.correlation_id
-    OR p.run_id <> w.run_id
-    OR (
-      w.status <> ALL (p.statuses)
-      AND (
-        SELECT e.sequence_number FROM orchestration_events AS e WHERE e.tenant_id = tenant AND e.id = w.last_event_id
-      ) < p.sequence_number
-    )
-  LIMIT 1;
-  IF NOT FOUND THEN
-    RETURN true;
-  END IF;
+  FOREACH e IN ARRAY batch LOOP
+    its_run := NULL;
+    its_step := NULL;
+    IF e.aggregate_version = 1 THEN
+      CONTINUE WHEN e.aggregate_type = 'SIGNAL';
+      IF e.aggregate_type = 'RUN' THEN
+        its_run := (e.event_data ->> 'parent_run_id')::uuid;
+        IF e.event_data ? 'signal_id' THEN
+          IF (e.event_data ->> 'signal_id')::uuid IS DISTINCT FROM signal_id THEN
+            signal_id := (e.event_data ->> 'signal_id')::uuid;
+            SELECT s.correlation_id INTO signal_correlation FROM signals AS s WHERE s.tenant_id = tenant AND s.id = signal_id;
+          END IF;
+          IF signal_correlation <> e.correlation_id THEN
+            PERFORM refuse_part(e, 'SIGNAL', signal_id, NULL, signal_correlation);
+          END IF;
+        END IF;
+      ELSE
+        its_run := (e.event_data ->> 'run_id')::uuid;
+        its_step := (e.event_data ->> 'step_id')::uuid;
+      END IF;
+    ELSIF e.event_type IN ('STEP_STARTED', 'STEP_RESUMED', 'STEP_RETRIED') THEN
+      SELECT s.run_id INTO its_run FROM steps AS s WHERE s.tenant_id = tenant AND s.id = e.aggregate_id;
+    ELSIF e.event_type = 'TOOL_CALL_STARTED' THEN
+      SELECT c.run_id, c.step_id INTO its_run, its_step FROM tool_calls AS c WHERE c.tenant_id = tenant AND c.id = e.aggregate_id;
+    ELSIF e.event_type IN ('RUN_STARTED', 'RUN_RESUMED', 'RUN_RETRIED') THEN
+      SELECT r.parent_run_id INTO its_run FROM runs AS r WHERE r.tenant_id = tenant AND r.id = e.aggregate_id;
+    END IF;
 
-  IF bad.correlation_id <> bad.whole_correlation THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'PE008',
-      MESSAGE = format(
-        'correlation_id: %s %s has %s, its %s %s has %s', bad.aggregate_type, bad.aggregate_id, bad.correlation_id, bad.whole_type,
-        bad.whole_id, bad.whole_correlation
-      ),
-      HINT = 'What belongs together has one correlation.';
-  ELSIF bad.run_id <> bad.whole_run THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'PE008',
-      MESSAGE = format(
-        'run_id: %s %s is of run %s, its step %s of run %s', bad.aggregate_type, bad.aggregate_id, bad.run_id, bad.whole_id, bad.whole_run
-      ),
-      HINT = 'Name the run of the step.';
-  END IF;
-  RAISE EXCEPTION USING
-    ERRCODE = 'PE002',
-    MESSAGE = format(
-      '%s %s cannot begin or go on: its %s %s is %s', bad.aggregate_type, bad.aggregate_id, bad.whole_type, bad.whole_id, bad.status
-    ),
-    HINT = format('That is possible while it is %s.', array_to_string(bad.statuses, ', '));
+    IF its_run IS NOT NULL THEN
+      IF its_run IS DISTINCT FROM run_id THEN
+        run_id := its_run;
+        SELECT r.status, r.correlation_id, r.last_event_id
+        INTO run_status, run_correlation, run_event
+        FROM runs AS r
+        WHERE r.tenant_id = tenant
+          AND r.id = run_id
+        FOR KEY SHARE;
+        run_ended := NULL;
+        IF run_status NOT IN ('PENDING', 'RUNNING', 'WAITING') THEN
+          SELECT x.sequence_number INTO run_ended FROM orchestration_events AS x WHERE x.tenant_id = tenant AND x.id = run_event;
+        END IF;
+      END IF;
+      IF run_correlation <> e.correlation_id OR run_ended < e.sequence_number THEN
+        PERFORM refuse_part(e, 'RUN', run_id, run_status, run_correlation);
+      END IF;
+    END IF;
+    IF its_step IS NOT NULL THEN
+      IF its_step IS DISTINCT FROM step_id THEN
+        step_id := its_step;
+        SELECT s.status, s.run_id, s.last_event_id
+        INTO step_status, step_run, step_event
+        FROM steps AS s
+        WHERE s.tenant_id = tenant
+          AND s.id = step_id
+        FOR KEY SHARE;
+        step_ended := NULL;
+        IF step_status NOT IN ('PENDING', 'RUNNING', 'WAITING') THEN
+          SELECT x.sequence_number INTO step_ended FROM orchestration_events AS x WHERE x.tenant_id = tenant AND x.id = step_event;
+        END IF;
+      END IF;
+      IF step_run <> its_run THEN
+        RAISE EXCEPTION USING
+          ERRCODE = 'PE008',
+          MESSAGE = format('run_id: %s %s is of run %s, its step %s of run %s', e.aggregate_type, e.aggregate_id, its_run, step_id, step_run),
+          HINT = 'Name the run of the step.';
+      ELSIF step_ended < e.sequence_number AND NOT EXISTS (
+        SELECT
+        FROM canon.part_of AS p
+        WHERE p.aggregate_type = e.aggregate_type
+          AND p.column_name = 'step_id'
+          AND step_status = ANY (p.statuses)
+      ) THEN
+        PERFORM refuse_part(e, 'STEP', step_id, step_status, e.correlation_id);
+      END IF;
+    END IF;
+  END LOOP;
+  RETURN true;
 END
 $$;

@@ -119,7 +119,7 @@ BEGIN
         ERRCODE = 'PE008',
         MESSAGE = format('event %s: occurred_at: %s is before the year 1, or still to come', item.position, item.occurred_at),
         HINT = 'Say when it happened. The database''s clock counts.';
-    ELSIF item.source IN ('outbox', 'operator') OR starts_with(item.actor, 'system:outbox-worker/') THEN
+    ELSIF item.source IN ('outbox', 'operator', '') OR starts_with(item.actor, 'system:outbox-worker/') THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE012',
         MESSAGE = format('event %s: a service cannot write as %s from %s', item.position, item.actor, item.source),

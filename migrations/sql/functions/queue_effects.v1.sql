@@ -4,6 +4,8 @@ CREATE FUNCTION persistence.queue_effects(deltas persistence.aggregate_delta[]) 
 LANGUAGE plpgsql
 AS $$
 DECLARE
+  delta aggregate_delta;
+  has_changes boolean := false;
   leased_id uuid;
   key_tenants uuid[];
   keys text[];
@@ -46,14 +48,16 @@ BEGIN
     AND d.first_version = 1
     AND d.status = 'PENDING';
 
-  SELECT array_agg(d.tenant_id), array_agg(d.doc ->> 'ordering_key')
-  INTO key_tenants, keys
-  FROM unnest(deltas) AS d
-  WHERE d.aggregate_type = 'EFFECT'
-    AND d.first_version = 1
-    AND d.doc ->> 'ordering_key' IS NOT NULL;
+  FOREACH delta IN ARRAY deltas LOOP
+    IF delta.aggregate_type = 'EFFECT' AND delta.first_version > 1 THEN
+      has_changes := true;
+    ELSIF delta.aggregate_type = 'EFFECT' AND delta.doc ? 'ordering_key' THEN
+      key_tenants := key_tenants || delta.tenant_id;
+      keys := keys || (delta.doc ->> 'ordering_key');
+    END IF;
+  END LOOP;
 
-  IF EXISTS (SELECT FROM unnest(deltas) AS d WHERE d.aggregate_type = 'EFFECT' AND d.first_version > 1) THEN
+  IF has_changes THEN
     SELECT key_tenants || array_agg(o.tenant_id), keys || array_agg(o.ordering_key)
     INTO key_tenants, keys
     FROM unnest(deltas) AS d

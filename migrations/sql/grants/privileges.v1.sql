@@ -68,6 +68,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.fold_backup_verifications(persistence.aggregate_delta[]),
   persistence.fold_checkpoints(persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_effects(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_deltas(persistence.aggregate_delta[], jsonb),
   persistence.fold_events(persistence.orchestration_events[], jsonb),
   persistence.fold_kind(text, persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_batch(persistence.orchestration_events[]),

@@ -3,6 +3,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.claim_outbox(text, uuid, text[], integer[], interval),
   persistence.settle_outbox(text, uuid[], uuid[], uuid[], uuid[], text[], jsonb[], interval[]),
   persistence.extend_leases(uuid[], uuid[], uuid[], interval),
+  persistence.cancelled_leases(uuid[], uuid[], uuid[]),
   persistence.release_leases(uuid[], uuid[], uuid[]),
   persistence.advance_keys(uuid[], text[]),
   persistence.sweep_outbox(text[]),

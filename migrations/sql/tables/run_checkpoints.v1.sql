@@ -4,7 +4,7 @@ CREATE TABLE persistence.run_checkpoints (
   id             uuid NOT NULL,
   run_id         uuid NOT NULL,
   step_id        uuid,
-  label          text CHECK (length(label) <= 200),
+  label          varchar(200),
   status         text NOT NULL,
   digest         text NOT NULL,
   size_bytes     bigint NOT NULL,

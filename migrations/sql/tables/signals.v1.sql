@@ -2,9 +2,9 @@
 CREATE TABLE persistence.signals (
   tenant_id      uuid NOT NULL,
   id             uuid NOT NULL,
-  source_channel text NOT NULL CHECK (length(source_channel) BETWEEN 1 AND 200),
-  source_id      text NOT NULL CHECK (length(source_id) BETWEEN 1 AND 500),
-  signal_type    text NOT NULL CHECK (length(signal_type) BETWEEN 1 AND 200),
+  source_channel varchar(200) NOT NULL,
+  source_id      varchar(500) NOT NULL,
+  signal_type    varchar(200) NOT NULL,
   status         text NOT NULL,
   payload        jsonb,
   error_details  jsonb,

@@ -4,7 +4,7 @@ CREATE TABLE persistence.tool_calls (
   id             uuid NOT NULL,
   run_id         uuid NOT NULL,
   step_id        uuid NOT NULL,
-  tool_name      text NOT NULL CHECK (length(tool_name) BETWEEN 1 AND 200),
+  tool_name      varchar(200) NOT NULL,
   status         text NOT NULL,
   tool_args      jsonb,
   tool_result    jsonb,

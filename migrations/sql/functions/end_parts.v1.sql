@@ -1,0 +1,63 @@
+-- What becomes of the parts of runs and steps that end: cancelled with what is given up, or where their caller says so; otherwise a run or step with
+-- open parts cannot end well, and the batch is refused.
+CREATE FUNCTION persistence.end_parts(batch persistence.orchestration_events[], deltas persistence.aggregate_delta[]) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  d aggregate_delta;
+  cancels boolean := false;
+  begins_and_ends boolean := false;
+  kind text;
+  part uuid;
+  status text;
+BEGIN
+  FOREACH d IN ARRAY deltas LOOP
+    IF d.aggregate_type IN ('RUN', 'STEP') AND (d.status IN ('CANCELLED', 'SKIPPED') OR d.doc ? 'open_parts') THEN
+      cancels := true;
+    END IF;
+  END LOOP;
+  IF cancels THEN
+    cancels := cancel_parts(batch);
+  END IF;
+
+  FOREACH d IN ARRAY deltas LOOP
+    IF d.status = 'COMPLETED' AND d.aggregate_type IN ('RUN', 'STEP') THEN
+      IF d.first_version = 1 THEN
+        begins_and_ends := true;
+      ELSIF d.aggregate_type = 'STEP' THEN
+        SELECT 'TOOL_CALL', c.id, c.status
+        INTO kind, part, status
+        FROM tool_calls AS c
+        WHERE c.tenant_id = d.tenant_id
+          AND c.step_id = d.id
+          AND c.status IN ('PENDING', 'RUNNING')
+        LIMIT 1;
+        EXIT WHEN FOUND;
+      ELSE
+        SELECT p.kind, p.id, p.status INTO kind, part, status FROM open_parts(d.tenant_id, d.id) AS p LIMIT 1;
+        EXIT WHEN FOUND;
+      END IF;
+    END IF;
+  END LOOP;
+  IF part IS NULL AND begins_and_ends THEN
+    -- Of what begins and ends with the batch all parts are in it.
+    SELECT w.aggregate_type, w.id, o.aggregate_type, o.id, o.status
+    INTO d.aggregate_type, d.id, kind, part, status
+    FROM unnest(deltas) AS o
+    JOIN unnest(deltas) AS w
+      ON w.id IN ((o.doc ->> 'run_id')::uuid, (o.doc ->> 'step_id')::uuid, (o.doc ->> 'parent_run_id')::uuid)
+    WHERE o.aggregate_type IN ('RUN', 'STEP', 'TOOL_CALL')
+      AND o.status IN ('PENDING', 'RUNNING', 'WAITING')
+      AND w.status = 'COMPLETED'
+      AND NOT w.doc ? 'open_parts'
+    LIMIT 1;
+  END IF;
+  IF part IS NOT NULL THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE002',
+      MESSAGE = format('%s %s cannot complete: its %s %s is %s', d.aggregate_type, d.id, kind, part, status),
+      HINT = 'End its parts first, or say what becomes of them: complete(…, open_parts="cancel").';
+  END IF;
+  RETURN true;
+END
+$$;

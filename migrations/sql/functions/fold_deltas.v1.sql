@@ -1,0 +1,28 @@
+-- Applies deltas to the runtime tables. Aggregates come in the order in which one may need the other.
+CREATE FUNCTION persistence.fold_deltas(deltas persistence.aggregate_delta[], attachments jsonb) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+  kinds CONSTANT text[] := ARRAY['SIGNAL', 'RUN', 'STEP', 'TOOL_CALL', 'EFFECT', 'CHECKPOINT', 'TENANT', 'BACKUP_VERIFICATION'];
+  creations integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0];
+  changes integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0];
+  d aggregate_delta;
+  place integer;
+  done boolean;
+BEGIN
+  FOREACH d IN ARRAY deltas LOOP
+    place := array_position(kinds, d.aggregate_type);
+    IF d.first_version = 1 THEN
+      creations[place] := creations[place] + 1;
+    ELSE
+      changes[place] := changes[place] + 1;
+    END IF;
+  END LOOP;
+  FOR place IN 1 .. cardinality(kinds) LOOP
+    IF creations[place] + changes[place] > 0 THEN
+      done := fold_kind(kinds[place], deltas, creations[place], changes[place], attachments);
+    END IF;
+  END LOOP;
+  RETURN true;
+END
+$$;
