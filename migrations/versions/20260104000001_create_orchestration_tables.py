@@ -123,6 +123,7 @@ SYSTEM_FUNCTIONS = (
     "end_cancelled",
     "sweep_outbox",
     "sweep_keys",
+    "has_pending",
     "unknown_types",
     "report_destinations",
     "refresh_projections",

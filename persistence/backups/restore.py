@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from persistence.backups.scratch import ScratchServer, check_files, put_together, running, wait_for_recovery
+from persistence.backups.scratch import ScratchServer, check_files, disarm, put_together, running, wait_for_recovery
 from persistence.backups.store import Backup, BackupStore
 from persistence.backups.verification import AS_SYSTEM, superuser_dsn
 from persistence.database.embedded import EmbeddedServer, archive_command
@@ -56,7 +56,8 @@ class Restored:
 
 
 def restore(store: BackupStore, label: str, data_dir: Path, settings: Settings, *, to: datetime | None = None) -> Restored:
-    """Makes a data directory of a backup; the embedded server starts on it as it is, another after it was given its configuration.
+    """Makes a data directory of a backup; the embedded server starts on it as it is, another after it was given its configuration. What was set by
+    ALTER SYSTEM is in ``postgresql.auto.conf.of_backup`` and does not act; settings of roles and databases, and event triggers, are taken out.
 
     to: up to which moment the archived WAL is replayed; None: to the end of the backup, and of the WAL archive if there is one.
     Raises BackupRefused when a file is wrong, or the WAL there is does not reach ``to``; ConfigurationError when ``data_dir`` is taken, or
@@ -102,6 +103,7 @@ def release(admin_dsn: str, ids: Sequence[UUID] | None = None) -> int:
 
 def _begin_anew(server: ScratchServer, backup: Backup, data_dir: Path) -> Restored:
     """Opens the new epoch and holds the outbox back."""
+    disarm(superuser_dsn(server, backup), backup.server_version)
     with psycopg.connect(superuser_dsn(server, backup), autocommit=True, row_factory=dict_row) as connection:
         [epoch] = _first(connection, _EPOCH)
         connection.execute(_HOLD)

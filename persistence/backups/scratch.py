@@ -1,5 +1,12 @@
-"""A copy of a backup, brought to life on a socket that nobody else reaches."""
+"""A copy of a backup, brought to life on a socket that nobody else reaches.
 
+Nothing of the configuration in the copy acts: it may be a production server's, which archives and listens, or a stranger's. The server gets a file of
+our own, the copy's ``postgresql.auto.conf`` is put aside, links are refused, and the first who connects takes out what the catalogue would set or
+run at each login. What is left is the content of the database itself, which is code: a backup of unknown origin is verified on a machine that
+may be lost.
+"""
+
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,6 +16,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import psycopg
+from psycopg.sql import SQL, Identifier
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from persistence.backups.store import BackupRefused, BackupStore
@@ -17,6 +26,8 @@ from persistence.settings import Settings
 
 _CONFIG: Final = """
 listen_addresses = ''
+archive_mode = off
+shared_preload_libraries = ''
 unix_socket_permissions = 0700
 restart_after_crash = off
 shared_buffers = 256MB
@@ -27,6 +38,7 @@ jit = off
 timezone = 'UTC'
 log_timezone = 'UTC'
 """
+AUTO_CONF: Final = "postgresql.auto.conf"
 _TRUST: Final = "local all all trust\n"
 _START_SECONDS: Final = "3600"
 
@@ -52,6 +64,7 @@ def check_files(store: BackupStore, label: str, settings: Settings) -> None:
         base = store.base(link.label)
         if not (base / "backup_manifest").is_file():
             raise BackupRefused(f"backup {label}: {base / 'backup_manifest'} is missing")
+        _refuse_links(base, label)
         # Of an incremental backup the WAL cannot be read alone; that of the whole chain is read when it is restored.
         alone = [] if link.parent is None else ["--no-parse-wal"]
         status, words = run_program("pg_verifybackup", "--exit-on-error", *alone, str(base), folder=settings.programs_dir)
@@ -69,6 +82,40 @@ def put_together(store: BackupStore, label: str, target: Path, settings: Setting
         status, words = run_program("/bin/cp", "-a", "--reflink=auto", bases[0], str(target))
     if status != 0:
         raise BackupRefused(f"backup {label}: cannot be put together: {_reason(words)}")
+    _refuse_links(target, label)
+    _put_aside(target / AUTO_CONF)
+    for name in ("standby.signal", "recovery.signal"):
+        (target / name).unlink(missing_ok=True)
+
+
+def _refuse_links(top: Path, label: str) -> None:
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            if Path(folder, name).is_symlink():
+                raise BackupRefused(
+                    f"backup {label}: {Path(folder, name).relative_to(top)} is a link, which may lead anywhere",
+                    hint="a cluster with tablespaces or WAL elsewhere is not backed up by this; use pg_basebackup",
+                )
+
+
+def _put_aside(path: Path) -> None:
+    """What ALTER SYSTEM had set is kept beside, for people to read."""
+    if path.exists():
+        path.rename(path.with_name(f"{path.name}.of_backup"))
+    path.touch()
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def disarm(dsn: str, server_version: str) -> None:
+    """Takes out of a copy what its catalogue sets or runs whenever somebody connects. dsn: the superuser's."""
+    major = int(server_version.split(".", maxsplit=1)[0])
+    options = "-c session_preload_libraries= -c local_preload_libraries=" + (" -c event_triggers=off" if major >= 17 else "")
+    with psycopg.connect(dsn, autocommit=True, options=options) as connection:
+        connection.execute("DELETE FROM pg_catalog.pg_db_role_setting")
+        for (name,) in connection.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
+            connection.execute(SQL("ALTER EVENT TRIGGER {} DISABLE").format(Identifier(name)))
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Where backups lie, and what each is."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import structlog
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from persistence.errors import NotFound, PersistenceError
 from persistence.models import Model
@@ -15,6 +16,9 @@ from persistence.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _DESCRIPTION = "backup.json"
+_LABEL = r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,199}"
+# What could be an option, a connection string or a path is no name.
+_NAME = r"^[^-=:/\s][^=:/\s]*$"
 
 
 class BackupRefused(PersistenceError):
@@ -30,13 +34,13 @@ class Backup(Model):
     label: str
     kind: Literal["full", "incremental"]
     parent: str | None
-    database: str
+    database: str = Field(pattern=_NAME)
     taken_at: datetime
     seconds: float
-    server_version: str
+    server_version: str = Field(pattern=r"^[0-9]{2}\b")
     system_identifier: str
     timeline: int
-    superuser: str
+    superuser: str = Field(pattern=_NAME)
     size: int
 
     @property
@@ -57,7 +61,9 @@ class BackupStore:
         return cls((settings.backup_dir or settings.data_dir / "backups").expanduser().resolve())
 
     def place(self, label: str) -> Path:
-        """The folder of one backup."""
+        """The folder of one backup. Raises NotFound for what cannot be a label."""
+        if not re.fullmatch(_LABEL, label):
+            raise NotFound(f"{label!r} is no label of a backup", hint="persistence backup list")
         return self.folder / label
 
     def base(self, label: str) -> Path:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from persistence.backups.scratch import ScratchServer, check_files, put_together, running, scratch_folder
+from persistence.backups.scratch import ScratchServer, check_files, disarm, put_together, running, scratch_folder
 from persistence.backups.store import Backup, BackupRefused, BackupStore
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
 from persistence.database.migrator import Migrator
@@ -103,6 +103,7 @@ def verifications(dsn: str) -> Mapping[str, tuple[str, datetime, str | None]]:
 
 async def _check_contents(server: ScratchServer, backup: Backup, settings: Settings, findings: dict[str, Any]) -> None:
     admin_dsn = superuser_dsn(server, backup)
+    disarm(admin_dsn, backup.server_version)
     _migrate(admin_dsn, backup, findings)
     create_logins(admin_dsn)
     with _timed(findings, "gates"):

@@ -19,9 +19,10 @@ from persistence.plane import Plane
 
 
 def worker(
-    app: Annotated[
-        str | None, typer.Option("--app", help="package.module:name of a Worker; the built-in types alone unless given.")
-    ] = None,
+    app: Annotated[str | None, typer.Option("--app", help="package.module:name of a Worker with your own types.")] = None,
+    builtin: Annotated[
+        bool, typer.Option("--builtin/--no-builtin", help="Whether to deliver HTTP_POST and LOG besides the app's own types.")
+    ] = True,
     poll_only: Annotated[bool, typer.Option("--poll-only", help="Do not LISTEN, for a pooler that forbids it.")] = False,
     poll_interval: Annotated[float | None, typer.Option(min=0.001, max=86_400, help="Seconds between looks at the queue.")] = None,
     lease: Annotated[
@@ -36,7 +37,9 @@ def worker(
     ] = None,
     unknown_after: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds until entries that nobody handles go the way to the dead letters; 0: never."),
+        typer.Option(
+            min=0, help="Seconds until entries that nobody handles go the way to the dead letters; 0, and by default: never."
+        ),
     ] = None,
     metrics_port: Annotated[
         int | None,
@@ -50,7 +53,9 @@ def worker(
 ) -> None:
     """Deliver effects until SIGTERM or Ctrl-C; then finish or hand back what is held."""
     set_up_logging(log_level, to_terminal=sys.stderr.isatty())
-    chosen = load_worker(app) if app else add_builtin_handlers(Worker())
+    chosen = load_worker(app) if app else Worker()
+    if builtin:
+        add_builtin_handlers(chosen)
     if poll_only:
         chosen.listen = False
     if poll_interval is not None:

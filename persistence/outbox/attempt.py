@@ -34,7 +34,7 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
     try:
         with delivering(delivery.effect_type, delivery.effect_id, delivery.tenant_id, delivery.attempt, delivery.traceparent):
             async with asyncio.timeout(handler.timeout):
-                result = await handler.function(delivery)
+                result = await handler.run(delivery)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -1,12 +1,14 @@
 """The worker that comes with the package: the built-in effect types, set up from the environment.
 
-``persistence worker`` runs it when no ``--app`` is given; an application adds the same handlers to its own worker with ``add_builtin_handlers``.
+``persistence worker`` adds them to the worker of ``--app``, too; a program that runs a worker itself does so with ``add_builtin_handlers``.
 """
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persistence.outbox.http_handler import EFFECT_TYPE as HTTP_POST
 from persistence.outbox.http_handler import HttpPost, add_http_handler
+from persistence.outbox.log_handler import EFFECT_TYPE as LOG
 from persistence.outbox.log_handler import add_log_handler
 from persistence.outbox.worker import Worker
 
@@ -24,12 +26,14 @@ class WebhookSettings(BaseSettings):
 
 
 def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None) -> Worker:
-    """Gives a worker the handlers for HTTP_POST and LOG."""
+    """Gives a worker the handlers for HTTP_POST and LOG, as far as it has none of its own for them."""
     settings = settings or WebhookSettings()
     named = {name: secret.get_secret_value() for name, secret in settings.secrets.items()}
     if settings.secret is not None:
         named["default"] = settings.secret.get_secret_value()
     post = HttpPost(named, settings.allow_private, settings.allow_redirects, settings.timeout)
-    add_http_handler(worker, post)
-    add_log_handler(worker)
+    if HTTP_POST not in worker.handlers:
+        add_http_handler(worker, post)
+    if LOG not in worker.handlers:
+        add_log_handler(worker)
     return worker

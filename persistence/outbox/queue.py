@@ -40,6 +40,9 @@ _ADVANCE = "SELECT persistence.advance_keys($1, $2)"
 # Looks at all that is queued of some types; false when another worker is at it.
 _SWEEP = "SELECT persistence.sweep_outbox($1)"
 
+# Whether anything is pending of some types that does not wait for a person.
+_HAS_PENDING = "SELECT persistence.has_pending($1)"
+
 # Gives turns to ordering keys that lost theirs; how many.
 _SWEEP_KEYS = "SELECT persistence.sweep_keys()"
 
@@ -132,6 +135,12 @@ class OutboxQueue:
         await fetched(self._pool, self._settings, _SWEEP_KEYS)
         swept: bool = rows[0][0]
         return swept
+
+    async def has_pending(self, effect_types: Sequence[str]) -> bool:
+        """Whether something of these types will still be due, or is under somebody's lease."""
+        rows = await fetched(self._pool, self._settings, _HAS_PENDING, list(effect_types))
+        found: bool = rows[0][0]
+        return found
 
     async def unknown_types(self, known: Sequence[str], grace: float) -> list[str]:
         """Effect types besides ``known`` with entries that have been due for more than ``grace`` seconds."""

@@ -11,18 +11,23 @@ from persistence.errors import ConfigurationError
 from persistence.outbox.backoff import Backoff
 from persistence.outbox.breaker import Breaker
 from persistence.outbox.delivery import Delivery
+from persistence.outbox.threads import ThreadRunner, is_plain
 from persistence.telemetry import HANDLER_SECONDS, WAIT_SECONDS
 
-HandlerFunction = Callable[[Delivery], Awaitable[Any]]
-"""Delivers one effect. What it returns (JSON) is recorded as the result; what it raises counts as a failed attempt."""
+HandlerFunction = Callable[[Delivery], Awaitable[Any]] | Callable[[Delivery], Any]
+"""Delivers one effect. What it returns (JSON) is recorded as the result; what it raises counts as a failed attempt. A plain function runs in a
+thread (see ThreadRunner).
+"""
 
 
 @dataclass(frozen=True)
 class Handler:
     """A handler with its settings.
 
-    timeout: seconds an attempt may take. concurrency: attempts at the same time in one process (for limits across processes see
-    ``persistence limits``). max_attempts: then it is a dead letter. breaker: when a destination is left in peace; None: never.
+    function: async, or plain: then each attempt has a thread.
+    timeout: seconds an attempt may take, a plain one's wait for a thread included. A thread cannot be stopped: what it does later is not recorded.
+    concurrency: attempts at the same time in one process (for limits across processes see ``persistence limits``).
+    max_attempts: then it is a dead letter. breaker: when a destination is left in peace; None: never.
     blocks_key: whether a dead letter lets nothing of its ordering key past until somebody requeues or discards it.
     """
 
@@ -34,6 +39,11 @@ class Handler:
     backoff: Backoff = field(default_factory=Backoff)
     breaker: Breaker | None = field(default_factory=Breaker)
     blocks_key: bool = True
+
+    @cached_property
+    def run(self) -> Callable[[Delivery], Awaitable[Any]]:
+        """Makes one attempt."""
+        return ThreadRunner(self.function, self.concurrency) if is_plain(self.function) else self.function
 
     @cached_property
     def took(self) -> Histogram:

@@ -36,6 +36,7 @@ class Settler:
         self._handed_back: list[Delivery] = []
         self.destinations = Destinations()
         self._is_closing = False
+        self._is_working = False
         self.settled = 0
 
     def add(self, settlement: Settlement) -> None:
@@ -54,11 +55,18 @@ class Settler:
         self._is_closing = True
         self._changed.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be settled or followed up."""
+        return not (self._is_working or self._outcomes or self._handed_back)
+
     async def keep(self) -> None:
         """Settles what comes until it is closed and nothing is left."""
         while True:
+            self._is_working = False
             await self._changed.wait()
             self._changed.clear()
+            self._is_working = True
             while self._outcomes:
                 await self._gather()
                 await self._settle([self._outcomes.popleft() for _ in range(min(len(self._outcomes), self._batch))])

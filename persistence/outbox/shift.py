@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -52,31 +52,32 @@ class Shift:
         """How many attempts were settled."""
         return self._settler.settled
 
-    async def work(self, stop: asyncio.Event, *, until_idle: bool = False) -> None:
-        """Works until ``stop`` is set, or until nothing is due."""
+    async def work(self, stop: asyncio.Event, *, until: Literal["idle", "settled"] | None = None) -> None:
+        """Works until ``stop`` is set, or as ``Worker.drain`` says."""
         worker = self._worker
         async with AsyncExitStack() as resources:
-            if worker.listen and not until_idle:
+            if worker.listen and until is None:
                 listener = Listener(self._plane.server.direct_dsn, self._plane.settings, self._wake.set, cancelled=self._leases.ask)
                 await resources.enter_async_context(listener)
             _log.info("worker_started", worker=worker.name, effect_types=list(self._desks))
             settling = asyncio.create_task(self._settler.keep())
             helpers = [settling, asyncio.create_task(self._leases.keep())]
-            if until_idle:
-                await self._sweeper.sweep()
-            else:
+            if until is None:
                 helpers.append(asyncio.create_task(self._sweeper.keep()))
                 helpers.append(asyncio.create_task(worker.housekeeping.keep(self._plane)))
                 if worker.unknown_after is not None:
                     unknown = UnknownTypes(self._queue, worker.handlers, after=worker.unknown_after, lease=worker.lease)
                     helpers.append(asyncio.create_task(unknown.keep()))
             try:
-                await self._claim_until(stop, helpers, until_idle=until_idle)
+                await self._claim_until(stop, helpers, until)
             finally:
                 await self._close(settling, helpers)
             _log.info("worker_stopped", worker=worker.name, settled=self.settled)
 
-    async def _claim_until(self, stop: asyncio.Event, helpers: Sequence[asyncio.Task[Any]], *, until_idle: bool) -> None:
+    async def _claim_until(
+        self, stop: asyncio.Event, helpers: Sequence[asyncio.Task[Any]], until: Literal["idle", "settled"] | None
+    ) -> None:
+        is_swept = False
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -84,13 +85,22 @@ class Shift:
                     if helper.done():
                         helper.result()
                 self._wake.clear()
+                # Only a claim that asked for every type, with nothing under way that could make something due, can tell that nothing is.
+                is_idle = not self._holdings and self._settler.is_idle
                 limits = self._limits()
                 found = await self._claim(limits) if limits else 0
-                if until_idle and limits and not found and not self._holdings:
-                    return
+                if found is None or found > 0:
+                    is_swept = False
+                elif until is not None and is_idle:
+                    if not is_swept:  # claims see only what lies above the mark that a sweep sets
+                        is_swept = await self._sweeper.sweep()
+                        continue
+                    if until == "idle" or not await self._queue.has_pending(list(self._desks)):
+                        return
+                    is_swept = False
                 if found and self._limits():
                     continue
-                pause = _IDLE_PAUSE if until_idle else self._worker.poll_interval * random.uniform(0.5, 1.5)
+                pause = _IDLE_PAUSE if until is not None else self._worker.poll_interval * random.uniform(0.5, 1.5)
                 waking = asyncio.create_task(self._wake.wait())
                 await asyncio.wait({waking, stopping}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
@@ -101,13 +111,14 @@ class Shift:
         """How many more of each type this process wants: what it can work off in a moment, in bites that are worth a claim."""
         return {effect_type: wanted for effect_type, desk in self._desks.items() if (wanted := desk.wanted)}
 
-    async def _claim(self, limits: dict[str, int]) -> int:
+    async def _claim(self, limits: dict[str, int]) -> int | None:
+        """How many entries were claimed; None when the database did not answer."""
         lasts_until = asyncio.get_running_loop().time() + self._worker.lease
         try:
             deliveries = await self._queue.claim(limits, self._worker.lease)
         except DATABASE_ERRORS as error:
             _log.warning("claim_failed", error=str(error) or type(error).__name__)
-            return 0
+            return None
         self._holdings.take(deliveries, lasts_until)
         for effect_type in {delivery.effect_type for delivery in deliveries}:
             self._start_waiting(self._desks[effect_type])

@@ -24,17 +24,19 @@ class Sweeper:
         self._wake = wake
 
     async def keep(self) -> None:
-        while True:
-            took = await self.sweep()
-            await asyncio.sleep(max(_PAUSE, _SHARE_OF_TIME * took) * random.uniform(0.8, 1.2))
-
-    async def sweep(self) -> float:
-        """Once; how many seconds it took."""
         loop = asyncio.get_running_loop()
-        begun = loop.time()
+        while True:
+            begun = loop.time()
+            await self.sweep()
+            await asyncio.sleep(max(_PAUSE, _SHARE_OF_TIME * (loop.time() - begun)) * random.uniform(0.8, 1.2))
+
+    async def sweep(self) -> bool:
+        """Once. False when another worker is at it, or the database did not answer."""
         try:
-            if await self._queue.sweep(self._effect_types):
-                self._wake()
+            if not await self._queue.sweep(self._effect_types):
+                return False
         except PersistenceError as error:
             _log.warning("sweep_failed", error=str(error))
-        return loop.time() - begun
+            return False
+        self._wake()
+        return True

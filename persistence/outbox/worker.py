@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from typing import Literal
 
 from persistence.errors import ConfigurationError
 from persistence.outbox.backoff import Backoff
@@ -25,7 +26,7 @@ class Worker:
     grace: seconds that handlers get to finish when the worker is told to stop.
     settle_batch, settle_within: outcomes are settled when so many are there, or so many seconds after the first.
     unknown_after: seconds that entries of types which nobody handles may be due before this worker makes dead letters of them, attempt by
-        attempt; None: it leaves them alone.
+        attempt; None: it leaves them alone, and a diagnosis, a gate and an alert tell of them.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Worker:
         grace: float = 30.0,
         settle_batch: int = 500,
         settle_within: float = 0.02,
-        unknown_after: float | None = 3600.0,
+        unknown_after: float | None = None,
         housekeeping: Housekeeping | None = None,
     ) -> None:
         for label, value in (("lease", lease), ("poll_interval", poll_interval)):
@@ -68,7 +69,7 @@ class Worker:
         breaker: Breaker | None = Breaker(),  # noqa: B008 (it is frozen)
         blocks_key: bool = True,
     ) -> Callable[[HandlerFunction], HandlerFunction]:
-        """Decorates the async function that delivers one type of effect; the settings are those of Handler."""
+        """Decorates the function that delivers one type of effect, async or plain; the settings are those of Handler."""
 
         def register(function: HandlerFunction) -> HandlerFunction:
             self.handlers.add(
@@ -82,8 +83,14 @@ class Worker:
         """Works until ``stop`` is set, then finishes or hands back what it holds."""
         await Shift(self, plane).work(stop or asyncio.Event())
 
-    async def drain(self, plane: Plane) -> int:
-        """Works until nothing is due, and returns how many attempts it settled. For commands and tests."""
+    async def drain(self, plane: Plane, *, until: Literal["idle", "settled"] = "idle", timeout: float | None = None) -> int:  # noqa: ASYNC109
+        """Works until there is nothing left to do, and returns how many attempts it settled. For commands and tests.
+
+        until: ``idle``: nothing is due that may be claimed; retries in their backoff, and what others hold, are left. ``settled``: nothing of
+        these types is pending any more, retries and what others hold included; what waits for a person (dead letters, what is behind them, what a
+        restore holds back) is left. timeout: seconds after which it is a TimeoutError.
+        """
         shift = Shift(self, plane)
-        await shift.work(asyncio.Event(), until_idle=True)
+        async with asyncio.timeout(timeout):
+            await shift.work(asyncio.Event(), until=until)
         return shift.settled

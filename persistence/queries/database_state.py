@@ -24,8 +24,13 @@ SELECT
   count(*) FILTER (WHERE q.held_by = 'DEAD_LETTER') AS dead,
   greatest(0, coalesce(
     extract(epoch FROM now() - min(q.due_at) FILTER (WHERE q.held_by IS NULL AND coalesce(q.leased_until, '-infinity') <= now())), 0
-  ))::double precision AS oldest_seconds
+  ))::double precision AS oldest_seconds,
+  count(*) FILTER (
+    WHERE q.held_by IS NULL AND q.due_at <= now() - interval '5 minutes' AND coalesce(q.leased_until, '-infinity') <= now()
+      AND coalesce(s.handled_at, '-infinity') < now() - interval '5 minutes'
+  ) AS unhandled
 FROM persistence.outbox_queue AS q
+LEFT JOIN persistence.outbox_streams AS s ON s.tenant_id = q.tenant_id AND s.effect_type = q.effect_type
 GROUP BY q.effect_type
 """
 
@@ -61,7 +66,9 @@ _RESTING = "SELECT count(*) AS resting FROM persistence.outbox_destinations AS d
 
 
 class TypeDepth(Model):
-    """Entries of one effect type, by what they wait for, and the age of the one that is due longest."""
+    """Entries of one effect type, by what they wait for, and the age of the one that is due longest. unhandled: due, and no worker that handles the
+    type has been seen for five minutes.
+    """
 
     effect_type: str
     due: int
@@ -70,6 +77,7 @@ class TypeDepth(Model):
     held: int
     dead: int
     oldest_seconds: float
+    unhandled: int
 
 
 class TenantDepth(Model):

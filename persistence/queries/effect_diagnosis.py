@@ -75,7 +75,8 @@ def _settled(effect: Effect, last: Event | None) -> tuple[str, str, str | None]:
     reason = last.event_data.get("reason")
     if effect.status == "EXECUTED":
         failed = f", after {_times(effect.retry_count, 'failed attempt')}" if effect.retry_count else ""
-        return "delivered", f"It was delivered at {when} by {last.actor}{failed}.", None
+        late = f" It had been cancelled at {_clock(effect.cancel_requested_at)}." if effect.cancel_requested_at else ""
+        return "delivered", f"It was delivered at {when} by {last.actor}{failed}.{late}", None
     if effect.status == "DEAD_LETTER":
         blocks = " Nothing of its ordering key goes past it." if last.event_data.get("blocks_key") else ""
         return (
@@ -95,6 +96,13 @@ def _pending(effect: Effect, standing: Any, limits: Sequence[Any]) -> tuple[str,
         first = f"effect {standing['waits_for']}" if standing["waits_for"] else "the one before it"
         advice = f"persistence diagnose effect {standing['waits_for']}" if standing["waits_for"] else None
         return "waiting for its turn", f"It waits behind {first} of the ordering key {standing['ordering_key']!r}.", advice
+    if standing["held_by"] == "CANCELLED":
+        return (
+            "being cancelled",
+            f"It was cancelled at {_clock(effect.cancel_requested_at or effect.created_at or now)}, while {standing['leased_by'] or 'a worker'} "
+            "was delivering it. What comes of that attempt is recorded; there is no other.",
+            None,
+        )
     if standing["held_by"] == "RESTORE":
         return (
             "held",

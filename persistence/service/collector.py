@@ -18,6 +18,11 @@ _PAUSE: Final = 5.0
 _UP = Gauge("persistence_database_up", "Whether the state of the database could be read.")
 _ENTRIES = Gauge("persistence_outbox_entries", "Entries in the outbox's work list.", ["effect_type", "state"])
 _OLDEST = Gauge("persistence_outbox_oldest_seconds", "How long the entry that is due longest has waited.", ["effect_type"])
+_UNHANDLED = Gauge(
+    "persistence_outbox_unhandled_entries",
+    "Entries due for five minutes and more, of types that no worker handles.",
+    ["effect_type"],
+)
 _TENANT = Gauge("persistence_outbox_tenant_entries", "Entries of the tenants that have the most.", ["tenant", "state"])
 _TENANT_OLDEST = Gauge(
     "persistence_outbox_tenant_oldest_seconds", "How long the entry of theirs that is due longest has waited.", ["tenant"]
@@ -55,12 +60,13 @@ class Collector:
 
 
 def _set(state: DatabaseState) -> None:
-    for gauge in (_ENTRIES, _OLDEST, _TENANT, _TENANT_OLDEST, _HORIZON, _GATES, _GATE):
+    for gauge in (_ENTRIES, _OLDEST, _UNHANDLED, _TENANT, _TENANT_OLDEST, _HORIZON, _GATES, _GATE):
         gauge.clear()
     for item in state.types:
         for name in ("due", "waiting", "leased", "held", "dead"):
             _ENTRIES.labels(item.effect_type, name).set(getattr(item, name))
         _OLDEST.labels(item.effect_type).set(item.oldest_seconds)
+        _UNHANDLED.labels(item.effect_type).set(item.unhandled)
     for tenant in state.tenants:
         _TENANT.labels(tenant.tenant, "dead").set(tenant.dead)
         _TENANT.labels(tenant.tenant, "open").set(tenant.entries - tenant.dead)

@@ -362,3 +362,60 @@ async def test_a_backup_that_fails_leaves_nothing(store: BackupStore, server: Em
     assert store.all() == []
     with pytest.raises(NotFound, match="there is no backup in"):
         store.newest()
+
+
+async def test_nothing_of_the_copys_configuration_acts(
+    store: BackupStore, server: EmbeddedServer, settings: Settings, live: Plane, tenant_id: object, tmp_path: Path
+) -> None:
+    """A backup that archives, listens, loads and runs things when it is started or logged in to: none of it happens."""
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    traces.chmod(0o777)
+    tmp_path.chmod(0o755)
+    with psycopg.connect(server.admin_dsn, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE FUNCTION public.trap() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN COPY (SELECT 1) TO PROGRAM 'touch {traces}/login'; END $$"
+        )
+        connection.execute("CREATE EVENT TRIGGER trap ON login EXECUTE FUNCTION public.trap()")
+        connection.execute("ALTER EVENT TRIGGER trap ENABLE ALWAYS")
+        for setting in (
+            "archive_mode = 'on'", f"archive_command = 'touch {traces}/archived'", "archive_timeout = 1", "listen_addresses = '*'",
+            "shared_preload_libraries = '/nowhere/evil'",
+        ):  # fmt: skip
+            connection.execute(f"ALTER SYSTEM SET {setting}")
+    try:
+        backup = take(store, server.admin_dsn, settings)
+    finally:
+        with psycopg.connect(
+            server.admin_dsn, autocommit=True, options="-c event_triggers=off -c session_preload_libraries="
+        ) as connection:
+            connection.execute("DROP EVENT TRIGGER trap")
+            connection.execute("DROP FUNCTION public.trap")
+            connection.execute("ALTER SYSTEM RESET ALL")
+    for left in traces.iterdir():
+        left.unlink()
+    verification = await verify(store, backup.label, settings)
+    assert (verification.is_good, verification.refusal) == (True, None)
+    assert list(traces.iterdir()) == []
+    restored = restored_to(store, backup, tmp_path / "restored", settings, None)
+    assert list(traces.iterdir()) == []
+    cluster = EmbeddedServer(restored.data_dir).cluster
+    assert "archived" in (cluster / "postgresql.auto.conf.of_backup").read_text()
+    assert (cluster / "postgresql.auto.conf").read_text() == ""
+
+
+async def test_links_and_names_that_lead_elsewhere_are_refused(
+    backup: Backup, store: BackupStore, settings: Settings, tmp_path: Path
+) -> None:
+    base = store.base(backup.label)
+    (tmp_path / "elsewhere").mkdir()
+    (base / "pg_tblspc" / "16999").symlink_to(tmp_path / "elsewhere")
+    verification = await verify(store, backup.label, settings)
+    assert "is a link, which may lead anywhere" in str(verification.refusal)
+    for label in ("../kept", "..", "a/b", "-x", ""):
+        with pytest.raises(NotFound, match="no label of a backup"):
+            store.get(label)
+    description = store.place(backup.label) / "backup.json"
+    description.write_text(description.read_text().replace('"superuser": "postgres"', '"superuser": "-h evil"'))
+    with pytest.raises(BackupRefused, match="cannot be read"):
+        store.get(backup.label)

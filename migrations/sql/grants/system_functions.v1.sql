@@ -8,6 +8,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.advance_keys(uuid[], text[]),
   persistence.sweep_outbox(text[]),
   persistence.sweep_keys(),
+  persistence.has_pending(text[]),
   persistence.unknown_types(text[], interval),
   persistence.report_destinations(uuid[], text[], boolean[], integer[], integer[], interval[])
   TO persistence_worker;
