@@ -18,6 +18,9 @@ from persistence.models import ApiToken, Bearer, Role, new_id
 from persistence.settings import Settings
 from persistence.transaction import Transaction
 
+CHANNEL: Final = "persistence_tokens"
+"""Where revocations are told, by the ids of the tokens."""
+
 _PREFIX: Final = "pp_"
 _SECRET_BYTES: Final = 32
 

@@ -28,7 +28,7 @@ LEFT JOIN (
 ) AS r ON r.tenant_id = coalesce(t.tenant_id, i.tenant_id) AND r.token_id = coalesce(t.id, i.token_id)
 WHERE t.id IS NULL
   OR i.token_id IS NULL
-  OR (t.name, t.role, t.acts_as, t.user_id, t.digest, t.expires_at, t.created_at, t.revoked_at, t.updated_at)
+  OR (t.name, t.role, t.acts_as, t.user_id, sha256(t.digest), t.expires_at, t.created_at, t.revoked_at, t.updated_at)
     IS DISTINCT FROM (
       i.event_data ->> 'name', i.event_data ->> 'role', i.event_data ->> 'acts_as', (i.event_data ->> 'user_id')::uuid,
       decode(i.event_data ->> 'digest', 'hex'), (i.event_data ->> 'expires_at')::timestamptz, i.occurred_at, r.revoked_at,

@@ -49,6 +49,7 @@ SYSTEM_TABLES = (
 )
 
 FUNCTIONS = (
+    "plane_lock",
     "system_tenant_id",
     "event_digest",
     "stamp_digest",

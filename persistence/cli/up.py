@@ -134,11 +134,18 @@ async def _stay(plane: Plane, tenant: Tenant, port: int | None, delivering: asyn
                 raise
             listening = stack.enter_context(listen(_HOST, 0))  # the usual one is taken
         ingest = await stack.enter_async_context(open_ingest(plane.settings, plane))
-        serving = asyncio.create_task(serve(create_app(plane, ingest), listening, stop))
+        app = create_app(plane, ingest)
+        serving = asyncio.create_task(serve(app, listening, stop))
         judging = asyncio.create_task(_judge(plane))
-        login = f"{listening.url}/console/login?token={await _console_token(plane, tenant)}"
+        code = app.state.sessions.code(await _console_token(plane, tenant))
+        login = f"{listening.url}/console/login?code={code}"
         console.print("\n[bold green]ready[/bold green]", plane.server.dsn, highlight=False, soft_wrap=True)
         console.print(f"console  {login}", highlight=False, soft_wrap=True)
+        console.print(
+            f"         good once, for ten minutes; later with the token in {plane.settings.data_dir / _LOGIN}",
+            highlight=False,
+            soft_wrap=True,
+        )
         console.print("         Ctrl-C stops it; try: persistence runs list, persistence dlq list", highlight=False)
         await asyncio.wait({delivering, serving, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()

@@ -5,8 +5,11 @@ leaves last stops it. The operating system drops the locks of a process that was
 that the next user takes over. It listens on a Unix socket in a directory that only its own user (and root) may enter, so it needs no passwords.
 """
 
+import contextlib
 import fcntl
+import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from urllib.parse import quote
 
 import psutil
 
-from persistence.database.programs import hand_over, own_folder, run_program
+from persistence.database.programs import hand_over, own_folder, run_program, server_uid
 from persistence.errors import ServerError
 
 DATABASE = "persistence"
@@ -76,7 +79,7 @@ class EmbeddedServer:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             with self._changing_state():
-                use = (self.data_dir / "users.lock").open("a")
+                use = _lock_file(self.data_dir / "users.lock")
                 fcntl.flock(use, fcntl.LOCK_SH)
                 self._use = use
                 if not (self.cluster / "PG_VERSION").exists():
@@ -107,6 +110,16 @@ class EmbeddedServer:
             self._use.close()
             self._use = None
 
+    def _own_socket_dir(self) -> None:
+        """Raises ServerError where somebody else has planted something under that name: in the temporary directory anybody can."""
+        place = self.socket_dir
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+        found = place.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), server_uid()}:
+            raise ServerError(f"{place} is not a folder of ours", hint="remove it, or choose another --data-dir")
+        hand_over(place)
+
     def _is_last_user(self) -> bool:
         assert self._use is not None
         try:
@@ -117,7 +130,7 @@ class EmbeddedServer:
 
     @contextmanager
     def _changing_state(self) -> Iterator[None]:
-        with (self.data_dir / "state.lock").open("a") as lock:
+        with _lock_file(self.data_dir / "state.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -186,8 +199,7 @@ class EmbeddedServer:
         # Left by a server that was killed. Its number may belong to another process by now, or to one that nobody has buried.
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
         (self.socket_dir / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-        self.socket_dir.mkdir(mode=0o700, exist_ok=True)
-        hand_over(self.socket_dir)
+        self._own_socket_dir()
         self._run(
             "pg_ctl",
             "start",
@@ -223,3 +235,11 @@ class EmbeddedServer:
             log = self.cluster / "server.log"
             said = [*words, *(log.read_text(errors="replace").splitlines() if log.exists() else [])]
             raise ServerError(f"embedded server in {self.data_dir}: {program} failed: {' | '.join(said[-3:])}")
+
+
+def _lock_file(path: Path) -> IO[str]:
+    """A file for flock that nobody else can open, and so hold."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
+    if os.fstat(file.fileno()).st_uid == os.geteuid():
+        os.fchmod(file.fileno(), 0o600)
+    return file

@@ -57,6 +57,11 @@ _STANDARD: Final[dict[str, type[PersistenceError]]] = {
     "42883": ServerError,  # undefined_function
 }
 
+_WAITED: Final = {
+    "55P03": "somebody else held what this needs for longer than lock_timeout",
+    "57014": "the database took longer than statement_timeout",
+}
+
 _TRANSIENT_STATES: Final = frozenset(
     {
         "40001",  # serialization_failure
@@ -103,6 +108,8 @@ def translated(error: BaseException) -> PersistenceError:
             return ServerError(f"the schema is not as expected: {error.args[0]}", hint="run: persistence migrate up")
         if kind is not None:
             return kind(str(error.args[0]), hint=hint, sqlstate=state, constraint=getattr(error, "constraint_name", None))
+        if state in _WAITED:
+            return Unavailable(_WAITED[state], hint="try again in a moment", sqlstate=state)
         if is_transient(error):
             return Unavailable(f"the database kept failing: {error.args[0]}", hint="try again later", sqlstate=state)
         return PersistenceError(f"{error.args[0]} [{state}]", hint=hint, sqlstate=state)

@@ -57,16 +57,21 @@ def check_version(major: int) -> None:
 async def check_server(pool: asyncpg.Pool, expected_schema: str) -> None:
     """Raises ServerError unless the server is new enough and migrated to ``expected_schema``."""
     async with pool.acquire() as connection:
-        check_version(connection.get_server_version().major)
-        try:
-            found = await connection.fetchval(_SCHEMA_VERSION)
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-            found = None
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise ServerError(
-                "the database is not migrated, or the login has none of the plane's roles",
-                hint="run: persistence migrate up; then GRANT persistence_app TO the login",
-            ) from error
+        await check_connection(connection, expected_schema)
+
+
+async def check_connection(connection: Any, expected_schema: str) -> None:
+    """The same, of one connection."""
+    check_version(connection.get_server_version().major)
+    try:
+        found = await connection.fetchval(_SCHEMA_VERSION)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        found = None
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ServerError(
+            "the database is not migrated, or the login has none of the plane's roles",
+            hint="run: persistence migrate up; then GRANT persistence_app TO the login",
+        ) from error
     if found is None:
         raise ServerError("the database is not migrated", hint="run: persistence migrate up")
     if found != expected_schema:

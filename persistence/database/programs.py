@@ -86,3 +86,8 @@ def _system_user() -> pwd.struct_passwd:
             ["/usr/sbin/useradd", "--system", "--shell", "/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True
         )
         return pwd.getpwnam(SYSTEM_USER)
+
+
+def server_uid() -> int:
+    """Whose processes the servers are."""
+    return _system_user().pw_uid if os.geteuid() == 0 else os.geteuid()

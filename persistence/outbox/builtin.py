@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from persistence.outbox.http_handler import EFFECT_TYPE as HTTP_POST
-from persistence.outbox.http_handler import HttpPost, add_http_handler
+from persistence.outbox.http_handler import HttpPost, SigningKey, add_http_handler
 from persistence.outbox.log_handler import EFFECT_TYPE as LOG
 from persistence.outbox.log_handler import add_log_handler
 from persistence.outbox.worker import Worker
@@ -19,7 +19,7 @@ class WebhookSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PERSISTENCE_WEBHOOK_", frozen=True)
 
     secret: SecretStr | None = None
-    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    secrets: dict[str, SigningKey] = Field(default_factory=dict)
     allow_private: bool = False
     allow_redirects: bool = False
     timeout: float = 20.0
@@ -28,8 +28,8 @@ class WebhookSettings(BaseSettings):
 def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None) -> Worker:
     """Gives a worker the handlers for HTTP_POST and LOG, as far as it has none of its own for them."""
     settings = settings or WebhookSettings()
-    named = {name: secret.get_secret_value() for name, secret in settings.secrets.items()}
-    if settings.secret is not None:
+    named: dict[str, str | SigningKey] = dict(settings.secrets)
+    if settings.secret is not None and settings.secret.get_secret_value():
         named["default"] = settings.secret.get_secret_value()
     post = HttpPost(named, settings.allow_private, settings.allow_redirects, settings.timeout)
     if HTTP_POST not in worker.handlers:

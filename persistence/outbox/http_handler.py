@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 import httpx2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from persistence.encoding import encode_bytes
 from persistence.errors import ConfigurationError
@@ -55,21 +57,44 @@ class HttpPostSpec(BaseModel):
         return "application/json" if self.text_body is None else "text/plain; charset=utf-8"
 
 
+class SigningKey(BaseModel):
+    """A secret to sign with, and whose it is.
+
+    secret: as ``whsec_…`` or plain text. tenants: those that may have something signed with it; none: all.
+    hosts: where that may go, each by its name, or by ``.name`` for all below it; none: anywhere.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret: SecretStr
+    tenants: tuple[UUID, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    def serves(self, tenant_id: UUID, url: str) -> bool:
+        """Whether it may sign what this tenant sends there."""
+        if self.tenants and tenant_id not in self.tenants:
+            return False
+        host = (urlsplit(url).hostname or "").lower()
+        return not self.hosts or any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts)
+
+
 @dataclass
 class HttpPost:
     """Delivers HTTP_POST effects.
 
-    secrets: signing secrets by name, as ``whsec_…`` or plain text; without one the request goes unsigned.
+    secrets: signing keys by name; a plain secret is for all tenants, and only ``default`` may be one: who receives what it signs knows that it
+    comes from this plane, not from which tenant. Without a key the request goes unsigned.
     allow_private: whether hosts on private networks may be called; allow_redirects: whether redirects are followed.
     """
 
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str | SigningKey] = field(default_factory=dict)
     allow_private: bool = False
     allow_redirects: bool = False
     timeout: float = 20.0
 
     def __post_init__(self) -> None:
-        self._keys = {name: _key(name, secret) for name, secret in self.secrets.items()}
+        self._signers = {name: _signer(name, given) for name, given in self.secrets.items()}
+        self._keys = {name: _key(name, signer.secret.get_secret_value()) for name, signer in self._signers.items()}
         self._client: httpx2.AsyncClient | None = None
 
     async def __call__(self, delivery: Delivery) -> dict[str, Any]:
@@ -86,12 +111,12 @@ class HttpPost:
             ) as response:
                 answer = await _beginning(response)
         except PrivateTarget as error:
-            raise PermanentFailure(str(error), details={"url": spec.url}) from error
+            raise PermanentFailure(str(error), details={"url": _shown(spec.url)}) from error
         except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
-            raise PermanentFailure(f"{type(error).__name__}: {error}", details={"url": spec.url}) from error
+            raise PermanentFailure(f"{type(error).__name__}: {error}", details={"url": _shown(spec.url)}) from error
         except httpx2.TransportError as error:
-            raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": "), details={"url": spec.url}) from error
-        return _verdict(response, answer, spec.url)
+            raise RetryLater(f"{type(error).__name__}: {error}".rstrip(": "), details={"url": _shown(spec.url)}) from error
+        return _verdict(response, answer, _shown(spec.url))
 
     def _open_client(self) -> httpx2.AsyncClient:
         if self._client is None:
@@ -117,9 +142,12 @@ class HttpPost:
             "webhook-id": message_id,
             "webhook-timestamp": moment,
         }
-        key = self._keys.get(spec.signing_key)
-        if key is None and spec.signing_key != "default":
-            raise PermanentFailure(f"spec.signing_key: this worker has no secret named {spec.signing_key!r}")
+        signer = self._signers.get(spec.signing_key)
+        key = self._keys[spec.signing_key] if signer and signer.serves(delivery.tenant_id, spec.url) else None
+        if key is None and (signer is not None or spec.signing_key != "default"):
+            raise PermanentFailure(
+                f"spec.signing_key: this worker has no secret named {spec.signing_key!r} for this tenant and host"
+            )
         if key is not None:
             headers["webhook-signature"] = signature(key, message_id, moment, body)
         return headers
@@ -155,7 +183,8 @@ def _verdict(response: httpx2.Response, answer: str, url: str) -> dict[str, Any]
         raise RetryLater(f"HTTP {status}", after=retry_after(response.headers.get("retry-after"), datetime.now(UTC)), details=facts)
     if 300 <= status < 400:
         raise PermanentFailure(
-            f"HTTP {status}: redirects are not followed", details={**facts, "location": response.headers.get("location", "")}
+            f"HTTP {status}: redirects are not followed",
+            details={**facts, "location": _shown(response.headers.get("location", ""))},
         )
     raise PermanentFailure(f"HTTP {status}", details=facts)
 
@@ -170,7 +199,28 @@ async def _beginning(response: httpx2.Response) -> str:
     return found[:_KEPT_BODY].decode("utf-8", "replace").replace("\x00", "\\0")
 
 
+def _signer(name: str, given: str | SigningKey) -> SigningKey:
+    signer = SigningKey(secret=SecretStr(given)) if isinstance(given, str) else given
+    if name != "default" and not signer.tenants:
+        raise ConfigurationError(
+            f"webhook secret {name!r}: says of no tenant that it is theirs",
+            hint='PERSISTENCE_WEBHOOK_SECRETS=\'{"NAME": {"secret": "…", "tenants": ["…"], "hosts": ["…"]}}\'',
+        )
+    return signer
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be secret in it: user, password, query, fragment."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "…" if parts.query else "", ""))
+    except ValueError:
+        return "(unreadable)"
+
+
 def _key(name: str, secret: str) -> bytes:
+    if not secret.removeprefix(_SECRET_PREFIX):
+        raise ConfigurationError(f"webhook secret {name!r}: is empty", hint="leave it out, then nothing is signed")
     if not secret.startswith(_SECRET_PREFIX):
         return secret.encode()
     try:

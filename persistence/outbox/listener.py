@@ -10,7 +10,6 @@ import structlog
 
 from persistence.database.failures import DATABASE_ERRORS
 from persistence.database.pool import connect
-from persistence.database.wake import CANCELLED, CHANNEL
 from persistence.errors import PersistenceError
 from persistence.models import new_id
 from persistence.settings import Settings
@@ -23,7 +22,7 @@ _PROBE = "SELECT pg_notify($1, $2)"
 
 
 class Listener:
-    """Calls ``wake`` for every notification, and ``cancelled`` for those that tell of a cancellation.
+    """Calls ``heard`` with what a channel says, and ``connected`` whenever it begins to listen: something may have been missed before.
 
     A connection may be dead without an error, so it is asked to hear itself at intervals.
     """
@@ -32,16 +31,18 @@ class Listener:
         self,
         dsn: str,
         settings: Settings,
-        wake: Callable[[], None],
+        channel: str,
         *,
-        cancelled: Callable[[], None] = lambda: None,
+        heard: Callable[[str], None],
+        connected: Callable[[], None],
         probe_interval: float = 10.0,
         patience: float = 5.0,
     ) -> None:
         self._dsn = dsn
         self._settings = settings.model_copy(update={"transaction_pooler": False})
-        self._wake = wake
-        self._cancelled = cancelled
+        self._channel = channel
+        self._heard_of = heard
+        self._connected = connected
         self._probe_interval = probe_interval
         self._patience = patience
         self._probe_channel = f"persistence_probe_{new_id().hex}"
@@ -66,33 +67,28 @@ class Listener:
             except (PersistenceError, *DATABASE_ERRORS) as error:
                 _log.warning("listener_lost", error=str(error) or type(error).__name__, fallback="polling")
             self.is_listening = False
-            LISTENING.labels(CHANNEL).set(0)
-            self._wake()  # something may have been missed
-            self._cancelled()
+            LISTENING.labels(self._channel).set(0)
             await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
         connection = await connect(self._dsn, self._settings)
         try:
-            await connection.add_listener(CHANNEL, self._on_bell)
+            await connection.add_listener(self._channel, self._on_bell)
             await connection.add_listener(self._probe_channel, self._on_probe)
-            self._wake()
+            self._connected()
             while True:
                 self._heard.clear()
                 async with asyncio.timeout(self._patience):
                     await connection.execute(_PROBE, self._probe_channel, "")
                     await self._heard.wait()
                 self.is_listening = True
-                LISTENING.labels(CHANNEL).set(1)
+                LISTENING.labels(self._channel).set(1)
                 await asyncio.sleep(self._probe_interval)
         finally:
             connection.terminate()
 
     def _on_bell(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        if payload == CANCELLED:
-            self._cancelled()
-        else:
-            self._wake()
+        self._heard_of(str(payload))
 
     def _on_probe(self, *_: Any) -> None:
         self._heard.set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 
 from persistence.database.failures import DATABASE_ERRORS
+from persistence.database.wake import CANCELLED, CHANNEL
 from persistence.errors import ConfigurationError, PersistenceError
 from persistence.outbox.attempt import attempt, interrupted
 from persistence.outbox.desk import Desk
@@ -57,7 +58,9 @@ class Shift:
         worker = self._worker
         async with AsyncExitStack() as resources:
             if worker.listen and until is None:
-                listener = Listener(self._plane.server.direct_dsn, self._plane.settings, self._wake.set, cancelled=self._leases.ask)
+                listener = Listener(
+                    self._plane.server.direct_dsn, self._plane.settings, CHANNEL, heard=self._hear, connected=self._catch_up
+                )
                 await resources.enter_async_context(listener)
             _log.info("worker_started", worker=worker.name, effect_types=list(self._desks))
             settling = asyncio.create_task(self._settler.keep())
@@ -73,6 +76,16 @@ class Shift:
             finally:
                 await self._close(settling, helpers)
             _log.info("worker_stopped", worker=worker.name, settled=self.settled)
+
+    def _hear(self, payload: str) -> None:
+        if payload == CANCELLED:
+            self._leases.ask()
+        else:
+            self._wake.set()
+
+    def _catch_up(self) -> None:
+        self._leases.ask()
+        self._wake.set()
 
     async def _claim_until(
         self, stop: asyncio.Event, helpers: Sequence[asyncio.Task[Any]], until: Literal["idle", "settled"] | None

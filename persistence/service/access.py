@@ -1,25 +1,29 @@
 """Who asks: a bearer token, what it may do, and how often."""
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, TypedDict
 from uuid import UUID
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from limits import RateLimitItemPerSecond
+from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from persistence.errors import NotAuthenticated
 from persistence.models import Bearer, Role
 from persistence.plane import Plane
-from persistence.service.doorkeeper import Doorkeeper
 from persistence.service.problems import Refused
+from persistence.service.token_cache import TokenCache
 from persistence.transaction import Transaction
 
-COOKIE = "persistence_token"
+COOKIE = "persistence_session"
 _SOURCE = "http"
+STREAMS_OF_TOKEN = 20
+STREAMS_OF_TENANT = 100
 
 _scheme = HTTPBearer(
     auto_error=False, scheme_name="token", description="A token of `persistence token issue`: it names its tenant, role and actor."
@@ -42,6 +46,22 @@ class RateLimit:
                 "wait a second, then go on",
                 {"Retry-After": "1"},
             )
+
+
+class FailureLimit:
+    """So many failed authentications a minute and address, in this process. Tokens that held of late are not held up by it."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._item = RateLimitItemPerMinute(per_minute)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def check(self, address: str) -> None:
+        """Raises Refused (429) for an address that has failed too often."""
+        if not self._limiter.test(self._item, address):
+            raise Refused(429, "too many failed authentications from this address", "wait a minute", {"Retry-After": "60"})
+
+    def note(self, address: str) -> None:
+        self._limiter.hit(self._item, address)
 
 
 class Circumstances(TypedDict):
@@ -83,10 +103,18 @@ async def identify(request: Request, text: str | None, *, without_database: bool
     """The caller of a token's text. without_database: even while it is away. Raises NotAuthenticated, Unavailable, or Refused (429)."""
     if not text:
         raise NotAuthenticated("no token was given", hint="send it as: Authorization: Bearer pp_…")
-    doorkeeper: Doorkeeper = request.app.state.doorkeeper
-    bearer = await (doorkeeper.bearer_remembered(text) if without_database else doorkeeper.bearer(text))
+    tokens: TokenCache = request.app.state.token_cache
+    failures: FailureLimit = request.app.state.failure_limit
+    address = request.client.host if request.client else "?"
+    if not tokens.knows(text):
+        failures.check(address)
+    try:
+        bearer = await (tokens.bearer_remembered(text) if without_database else tokens.bearer(text))
+    except NotAuthenticated:
+        failures.note(address)
+        raise
     request.app.state.rate_limit.spend(bearer)
-    return Caller(plane_of(request), bearer, partial(doorkeeper.bearer, text))
+    return Caller(plane_of(request), bearer, partial(tokens.bearer, text))
 
 
 def needs(role: Role, *, without_database: bool = False) -> Callable[..., Awaitable[Caller]]:
@@ -101,6 +129,27 @@ def needs(role: Role, *, without_database: bool = False) -> Callable[..., Awaita
         return found
 
     return caller
+
+
+@contextmanager
+def streaming(request: Request, caller: Caller) -> Iterator[str | None]:
+    """Counts a stream for as long as the block lasts; or says why there is none to be had: so many of a token, and of a tenant, are open."""
+    streams: Counter[UUID] = request.app.state.streams
+    owners = (caller.bearer.token_id, caller.bearer.tenant_id)
+    for owner, most, whose in zip(
+        owners, (STREAMS_OF_TOKEN, STREAMS_OF_TENANT), ("with this token", "of this tenant"), strict=True
+    ):
+        if streams[owner] >= most:
+            yield f"{most} streams {whose} are open already"
+            return
+    streams.update(owners)
+    try:
+        yield None
+    finally:
+        streams.subtract(owners)
+        for owner in owners:
+            if streams[owner] <= 0:
+                del streams[owner]
 
 
 def require(caller: Caller, role: Role) -> None:

@@ -10,17 +10,20 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from persistence.ingest import Ingest
 from persistence.plane import Plane
 from persistence.service import data, dead_letters, effects, events, health, problems, runs, signals, state, tokens
-from persistence.service.access import RateLimit
+from persistence.service.access import FailureLimit, RateLimit
 from persistence.service.bodies import BodyLimit
 from persistence.service.collector import Collector
 from persistence.service.console import console
-from persistence.service.doorkeeper import Doorkeeper
+from persistence.service.console.sessions import Sessions
 from persistence.service.examples import illustrated
+from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
 
 _DESCRIPTION = """
@@ -37,19 +40,28 @@ _DATA = "/v1/data/"
 _FILE = re.compile("/data/[^/]+/[^/]+")
 
 
-def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE, requests_per_second: int = 100) -> FastAPI:
+def create_app(
+    plane: Plane,
+    ingest: Ingest,
+    *,
+    max_body: int = DEFAULT_MAX_SIZE,
+    requests_per_second: int = 100,
+    failures_per_minute: int = 60,
+) -> FastAPI:
     """The service of an open plane, and of data files.
 
-    max_body: bytes of a request's body; of posted data ``ingest`` knows. requests_per_second: of one token, in this process.
+    max_body: bytes of a request's body; of posted data ``ingest`` knows. requests_per_second: of one token; failures_per_minute:
+    failed authentications from one address; both in this process.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        attending = asyncio.create_task(ingest.attend())
-        attending.add_done_callback(_say_if_broken)
-        yield
-        attending.cancel()
-        await asyncio.gather(attending, return_exceptions=True)
+        async with app.state.token_cache:
+            attending = asyncio.create_task(ingest.attend())
+            attending.add_done_callback(_say_if_broken)
+            yield
+            attending.cancel()
+            await asyncio.gather(attending, return_exceptions=True)
 
     app = FastAPI(
         title="persistence",
@@ -59,10 +71,13 @@ def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        redirect_slashes=False,  # it would trust the Host header
     )
     app.state.plane = plane
     app.state.ingest = ingest
-    app.state.doorkeeper = Doorkeeper(plane.tokens)
+    app.state.token_cache = TokenCache(plane)
+    app.state.sessions = Sessions()
+    app.state.failure_limit = FailureLimit(failures_per_minute)
     app.state.rate_limit = RateLimit(requests_per_second)
     app.state.collector = Collector(plane)
     app.state.stopping = asyncio.Event()
@@ -72,10 +87,15 @@ def create_app(plane: Plane, ingest: Ingest, *, max_body: int = DEFAULT_MAX_SIZE
         app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]
+    app.add_route("/console", _to_console, include_in_schema=False)
     app.mount("/console", console(app.state))
     app.add_middleware(_Compressed, minimum_size=1024)
     app.add_middleware(BodyLimit, limit_of=lambda path: ingest.max_bytes if path.startswith(_DATA) else max_body)
     return app
+
+
+async def _to_console(_: Request) -> Response:
+    return RedirectResponse("/console/", 308)
 
 
 def _say_if_broken(attending: asyncio.Task[None]) -> None:

@@ -1,11 +1,16 @@
 """Bodies that are too large are refused as soon as that is known, and never kept."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from fastapi.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from persistence.service.problems import too_large
+
+CHUNK_SECONDS: Final = 30.0
+"""Between two parts of a body."""
 
 
 class BodyTooLarge(HTTPException):
@@ -33,10 +38,18 @@ class BodyLimit:
             await too_large(_said(limit))(scope, receive, send)
             return
         size = 0
+        is_whole = False
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, is_whole
+            if is_whole:
+                return await receive()  # it waits for the end of the connection
+            try:
+                async with asyncio.timeout(CHUNK_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"no more of the body came within {CHUNK_SECONDS:g} seconds") from None
+            is_whole = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > limit:
                 raise BodyTooLarge(limit)

@@ -1,10 +1,8 @@
 """/v1/events: the log, in pages or as a stream that misses nothing."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
@@ -14,7 +12,7 @@ from persistence.encoding import encode
 from persistence.errors import InvalidInput, NotAuthenticated, PersistenceError, TenantDenied
 from persistence.models import Event, Position
 from persistence.queries.subscription import follow
-from persistence.service.access import Caller, Reading
+from persistence.service.access import Caller, Reading, streaming
 from persistence.service.parameters import Limit
 from persistence.service.problems import responses
 
@@ -22,7 +20,6 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
 
 _HEARTBEAT_SECONDS = 15.0
 _CHECK_SECONDS = 30.0
-_STREAMS = 20
 _LATER_MILLISECONDS = 30_000
 
 
@@ -91,16 +88,12 @@ async def stream(
 
 async def _frames(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
     """Frames until the reader goes, the token ends, or the service stops; a comment now and then says that the connection lives."""
-    streams: Counter[UUID] = request.app.state.streams
-    if streams[caller.bearer.token_id] >= _STREAMS:
-        yield f"retry: {_LATER_MILLISECONDS}\n: {_STREAMS} streams with this token are open already\n\n"
-        return
-    streams[caller.bearer.token_id] += 1
-    try:
+    with streaming(request, caller) as refusal:
+        if refusal:
+            yield f"retry: {_LATER_MILLISECONDS}\n: {refusal}\n\n"
+            return
         async for frame in _read(caller, request, position, types):
             yield frame
-    finally:
-        streams[caller.bearer.token_id] -= 1
 
 
 async def _read(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
@@ -119,7 +112,7 @@ async def _read(caller: Caller, request: Request, position: Position, types: fro
             elif loop.time() - spoken > _HEARTBEAT_SECONDS:
                 yield f": {place}\n\n"
                 spoken = loop.time()
-            if request.app.state.stopping.is_set():
+            if request.app.state.stopping.is_set() or request.app.state.token_cache.is_revoked(caller.bearer.token_id):
                 return
             if loop.time() - checked > _CHECK_SECONDS:
                 await caller.recheck()

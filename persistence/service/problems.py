@@ -127,6 +127,8 @@ def install(app: FastAPI) -> None:
             return too_large(error.message)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("request_failed", error=str(error))
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # what the database says may name statements and tables
+            return problem(status, "the service could not do this; its log says why")
         return problem(status, error.message, error.hint, error.field)
 
     @app.exception_handler(Refused)

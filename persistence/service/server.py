@@ -10,8 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from persistence.errors import ConfigurationError
+from persistence.service.protocol import LimitedProtocol
 
 _GRACE = 10
+_CONNECTIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,15 @@ async def serve(app: FastAPI, listening: Listening, stop: asyncio.Event) -> None
     """Serves until ``stop`` is set, then ends streams and lets requests finish."""
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE, server_header=False, lifespan="on", ws="none"
+            app,
+            http=LimitedProtocol,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE,
+            server_header=False,
+            lifespan="on",
+            ws="none",
+            limit_concurrency=_CONNECTIONS,
         )
     )
     running = asyncio.create_task(server.serve(sockets=[listening.socket]))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from persistence.errors import NotFound
@@ -58,7 +58,8 @@ async def issue(caller: Administering, body: TokenIn) -> Issued:
 
 
 @router.delete("/{token_id}", status_code=204, summary="Revoke a token", responses=responses(404, 413))
-async def revoke(caller: Administering, token_id: Annotated[UUID, Path(description="Id of a token.")]) -> None:
+async def revoke(caller: Administering, request: Request, token_id: Annotated[UUID, Path(description="Id of a token.")]) -> None:
     """Ends a token for good, at once."""
     if not await caller.plane.tokens.revoke(caller.bearer.tenant_id, token_id, actor=caller.bearer.acts_as):
         raise NotFound(f"there is no token {token_id} to revoke in this tenant", hint="GET /v1/tokens lists them")
+    request.app.state.token_cache.forget(token_id)

@@ -29,7 +29,7 @@ def served(dsn: str, admin_dsn: str) -> Iterator[SimpleNamespace]:
             tenants = [await plane.tenants.create(name, actor="system:test") for name in ("acme", "other")]
             for tenant in tenants:
                 await play(plane, tenant.tenant_id)
-            async with serving(plane, requests_per_second=100_000) as service:
+            async with serving(plane, requests_per_second=100_000, failures_per_minute=10_000_000) as service:
                 place.url = service.url
                 place.tokens = [await service.token(tenant, Role.ADMIN) for tenant in tenants]
                 place.tenants = [str(tenant.tenant_id) for tenant in tenants]

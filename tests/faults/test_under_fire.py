@@ -257,13 +257,16 @@ async def test_a_workers_connection_cut_between_any_two_messages(
 
 async def test_a_bell_that_is_silently_dead(plane: Plane, tenant: Tenant, dsn: str, admin: psycopg.Connection) -> None:
     """The connection stands, and nothing comes through: the listener notices, and polling goes on meanwhile."""
+    from persistence.database.wake import CHANNEL
     from persistence.outbox.listener import Listener
 
     woken = asyncio.Event()
     async with (
         proxied(dsn) as (_, through),
         _swallowing(through) as (valve, deaf),
-        Listener(deaf, plane.settings, woken.set, probe_interval=0.05, patience=0.2) as listener,
+        Listener(
+            deaf, plane.settings, CHANNEL, heard=lambda _: woken.set(), connected=woken.set, probe_interval=0.05, patience=0.2
+        ) as listener,
     ):
         await until(lambda: _true(listener.is_listening))
         valve.clear()

@@ -89,7 +89,7 @@ def test_every_format_tells_of_the_violation(history_audit_dsn: str, mine: Path)
     ("sql", "words"),
     [
         ("SELECT 1 AS object, nothing AS detail", "nothing"),
-        ("SELECT pg_sleep(60)::text AS object, '' AS detail", "statement timeout"),
+        ("SELECT pg_sleep(60)::text AS object, '' AS detail", "longer than statement_timeout"),
         ("DELETE FROM persistence.runs RETURNING 1 AS object, 2 AS detail", "syntax error"),
         ("SELECT setval('persistence.orchestration_events_sequence_number_seq', 1)::text AS object, '' AS detail", ""),
         ("SELECT 'a' AS thing", "returns thing"),

@@ -13,8 +13,8 @@ import pytest
 from persistence import Plane
 from persistence.models import Effect, Tenant
 from persistence.outbox import Backoff, Worker
-from persistence.outbox.http_handler import HttpPost
-from tests.helpers import get_effect, request_effect
+from persistence.outbox.http_handler import HttpPost, SigningKey
+from tests.helpers import ACTOR, get_effect, request_effect, start_run
 from tests.receiver import Received, receiver
 
 
@@ -47,6 +47,35 @@ async def test_a_webhook_is_signed_and_carries_its_key(plane: Plane, tenant: Ten
         assert headers["content-type"] == "application/json"
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + request.body
         assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.new(b"key", signed, hashlib.sha256).digest()).decode()
+
+
+async def test_a_key_signs_for_its_tenant_and_its_hosts_alone(plane: Plane, tenant: Tenant) -> None:
+    other = await plane.tenants.create("other", actor="system:test")
+    async with receiver() as (url, received):
+        key = SigningKey(secret="s3cret", tenants=(tenant.tenant_id,), hosts=("127.0.0.1",))
+        post = HttpPost(
+            {"acme": key, "far": SigningKey(secret="x", tenants=(tenant.tenant_id,), hosts=(".example",))}, allow_private=True
+        )
+        assert (await sent(plane, tenant, url, post, json={}, signing_key="acme")).status == "EXECUTED"
+        assert "webhook-signature" in received[0].headers
+        stolen = await sent(plane, other, url, post, json={}, signing_key="acme")
+        assert (stolen.status, "no secret named 'acme'" in stolen.error_details["message"]) == ("DEAD_LETTER", True)
+        assert len(received) == 1
+    run = await start_run(plane, tenant.tenant_id)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        elsewhere = tx.effects.request(
+            run,
+            "HTTP_POST",
+            spec={"url": "http://user:pass@127.0.0.1:9/p?token=abc", "json": {}, "signing_key": "far"},
+            idempotency_key="far",
+        )
+        failing = tx.effects.request(
+            run, "HTTP_POST", spec={"url": "http://user:pass@127.0.0.1:9/p?token=abc", "json": {}}, idempotency_key="f"
+        )
+    await deliver(plane, post)
+    assert (await get_effect(plane, tenant.tenant_id, elsewhere.id)).status == "DEAD_LETTER"
+    said = str((await get_effect(plane, tenant.tenant_id, failing.id)).error_details)
+    assert ("127.0.0.1:9/p" in said, "pass" in said, "abc" in said) == (True, False, False)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,11 @@ def test_secrets_are_read_as_standard_webhooks_writes_them() -> None:
     assert HttpPost({"default": "whsec_" + base64.b64encode(b"key").decode()})._keys == {"default": b"key"}
     with pytest.raises(ConfigurationError, match="'default'.*not base64"):
         HttpPost({"default": "whsec_!"})
+    for empty in ("", "whsec_"):
+        with pytest.raises(ConfigurationError, match="is empty"):
+            HttpPost({"default": empty})
+    with pytest.raises(ConfigurationError, match="says of no tenant"):
+        HttpPost({"acme": "secret"})
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,19 @@ def test_private_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::a00:1", "::7f00:1", "::8.8.8.8", "fec0::1", "5f00::1", "3fff::1", "192.0.0.9", "192.0.0.170",
+        "192.88.99.1", "2002:7f00:1::", "2001::1", "100::1", "::ffff:10.0.0.1", "100.64.0.1", "198.18.0.1", "240.0.0.1", "255.255.255.255", "fe80::1%eth0",
+    ],
+)  # fmt: skip
+def test_special_purpose_addresses_are_not_public_on_any_python(address: str) -> None:
+    assert not is_public(address)
+
+
 def test_public_addresses_are() -> None:
+    assert is_public("::ffff:8.8.8.8")
     assert is_public("8.8.8.8")
     assert is_public("2606:4700::1111")
 

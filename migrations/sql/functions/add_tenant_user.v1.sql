@@ -5,7 +5,7 @@ SET search_path = persistence, pg_temp
 AS $$
 BEGIN
   PERFORM refuse_system_tenant(add_tenant_user.tenant_id);
-  PERFORM pg_advisory_xact_lock(uuid_hash_extended(add_tenant_user.tenant_id, 0));
+  PERFORM pg_advisory_xact_lock(plane_lock(add_tenant_user.tenant_id::text));
   IF NOT EXISTS (SELECT FROM tenants AS t WHERE t.tenant_id = add_tenant_user.tenant_id) THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE003',

@@ -6,7 +6,7 @@ AS $$
 DECLARE
   existing tenants;
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtextextended('persistence.create_tenant', 0));
+  PERFORM pg_advisory_xact_lock(plane_lock('create_tenant'));
   SELECT t.*
   INTO existing
   FROM tenants AS t

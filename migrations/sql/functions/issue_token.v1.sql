@@ -1,4 +1,5 @@
--- Records a token of a tenant. digest: SHA-256 of its secret. The same id again changes nothing and returns false.
+-- Records a token of a tenant. digest: SHA-256 of its secret. (The event, which
+-- readers see, holds the digest of that.) The same id again changes nothing and returns false.
 CREATE FUNCTION persistence.issue_token(
   tenant_id uuid, id uuid, name text, role text, acts_as text, user_id uuid, digest bytea, expires_at timestamptz, actor text
 ) RETURNS boolean
@@ -7,7 +8,7 @@ SET search_path = persistence, pg_temp
 AS $$
 BEGIN
   PERFORM refuse_system_tenant(issue_token.tenant_id);
-  PERFORM pg_advisory_xact_lock(uuid_hash_extended(issue_token.tenant_id, 0));
+  PERFORM pg_advisory_xact_lock(plane_lock(issue_token.tenant_id::text));
   IF NOT EXISTS (
     SELECT FROM user_tenants AS ut
     WHERE ut.tenant_id = issue_token.tenant_id
@@ -32,7 +33,7 @@ BEGIN
     'TENANT_TOKEN_ISSUED',
     jsonb_build_object(
       'token_id', issue_token.id, 'name', issue_token.name, 'role', issue_token.role, 'acts_as', issue_token.acts_as, 'user_id', issue_token.user_id,
-      'digest', encode(issue_token.digest, 'hex'), 'expires_at', issue_token.expires_at
+      'digest', encode(sha256(issue_token.digest), 'hex'), 'expires_at', issue_token.expires_at
     ),
     issue_token.actor
   );

@@ -5,7 +5,7 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
   -- Whoever is at it holds the tables' statistics until its transaction ends; nobody waits for that.
-  IF pg_try_advisory_xact_lock(hashtextextended('persistence.learn_sizes', 0)) THEN
+  IF pg_try_advisory_xact_lock(plane_lock('learn_sizes')) THEN
     ANALYZE signals, runs, steps, tool_calls, effects, run_checkpoints, orchestration_events, outbox_events, outbox_queue;
   END IF;
 END

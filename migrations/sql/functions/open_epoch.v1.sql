@@ -6,7 +6,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtextextended('persistence.log_epoch', 0));
+  PERFORM pg_advisory_xact_lock(plane_lock('log_epoch'));
   INSERT INTO canon.log_epochs (epoch, system_identifier, first_sequence_number)
   SELECT
     coalesce(max(e.epoch), 0) + 1,

@@ -2,5 +2,5 @@
 CREATE FUNCTION persistence.ordering_key_lock(tenant_id uuid, ordering_key text) RETURNS bigint
 LANGUAGE sql STABLE
 AS $$
-  SELECT hashtextextended(tenant_id || ordering_key, 4)
+  SELECT persistence.plane_lock(tenant_id || ordering_key)
 $$;

@@ -10,7 +10,7 @@ BEGIN
       MESSAGE = 'findings: more than 1 MiB',
       HINT = 'Record counts, not what was found.';
   END IF;
-  PERFORM pg_advisory_xact_lock(uuid_hash_extended(system_tenant_id(), 0));
+  PERFORM pg_advisory_xact_lock(plane_lock(system_tenant_id()::text));
   PERFORM append_tenant_event(system_tenant_id(), 'GATES_RUN', record_gates.findings, record_gates.actor);
 END
 $$;

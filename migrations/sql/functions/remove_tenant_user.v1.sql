@@ -4,7 +4,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
 BEGIN
-  PERFORM pg_advisory_xact_lock(uuid_hash_extended(remove_tenant_user.tenant_id, 0));
+  PERFORM pg_advisory_xact_lock(plane_lock(remove_tenant_user.tenant_id::text));
   DELETE FROM user_tenants AS ut
   WHERE ut.tenant_id = remove_tenant_user.tenant_id
     AND ut.user_id = remove_tenant_user.user_id;

@@ -7,7 +7,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
 BEGIN
-  PERFORM pg_advisory_xact_lock(uuid_hash_extended(set_outbox_limit.tenant_id, 0));
+  PERFORM pg_advisory_xact_lock(plane_lock(set_outbox_limit.tenant_id::text));
   IF NOT EXISTS (SELECT FROM tenants AS t WHERE t.tenant_id = set_outbox_limit.tenant_id) THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE003',

@@ -13,7 +13,7 @@ DECLARE
   begins_at timestamptz;
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);  -- as in claim_outbox
-  IF NOT pg_try_advisory_xact_lock(hashtextextended('persistence.sweep_outbox', 0)) THEN
+  IF NOT pg_try_advisory_xact_lock(plane_lock('sweep_outbox')) THEN
     RETURN false;
   END IF;
   FOR stream IN

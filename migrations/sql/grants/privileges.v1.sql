@@ -5,6 +5,7 @@ GRANT USAGE ON SCHEMA persistence, canon
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON ALL TABLES IN SCHEMA canon
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+REVOKE SELECT ON canon.lock_salt FROM persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
   persistence.current_tenant_id(),
   persistence.current_user_id(),
@@ -57,6 +58,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.ordering_key_lock(uuid, text),
   persistence.outbox_allowance(uuid, text),
   persistence.outbox_tokens(persistence.outbox_limits),
+  persistence.plane_lock(text),
   persistence.postpone_resting(uuid[], uuid[]),
   persistence.spend_tokens(text, uuid[])
   TO persistence_system;

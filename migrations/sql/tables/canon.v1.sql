@@ -68,6 +68,13 @@ CREATE TABLE canon.size_limits (
 );
 INSERT INTO canon.size_limits DEFAULT VALUES;
 
+-- What makes the numbers of advisory locks this installation's own: see plane_lock. Services cannot read it.
+CREATE TABLE canon.lock_salt (
+  is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+  salt    uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO canon.lock_salt DEFAULT VALUES;
+
 CREATE TABLE canon.upcasters (
   event_type    text NOT NULL,
   from_version  smallint NOT NULL,

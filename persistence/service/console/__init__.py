@@ -32,7 +32,7 @@ _HEADERS = {
 
 def console(state: State) -> FastAPI:
     """The console of the service, to be mounted. state: the service's."""
-    app = FastAPI(title="persistence console", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(title="persistence console", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state = state
     app.include_router(session.router)
     app.include_router(pages.router)

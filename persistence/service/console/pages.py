@@ -26,7 +26,7 @@ from persistence.queries.runs import RunFilter, found_runs, list_runs
 from persistence.queries.size import check_size
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import waterfall
-from persistence.service.access import Caller
+from persistence.service.access import Caller, streaming
 from persistence.service.console.parameters import Text, id_of, moment_in
 from persistence.service.console.rendering import render, with_query
 from persistence.service.console.session import Visiting
@@ -35,8 +35,9 @@ from persistence.service.data import Files
 router = APIRouter()
 
 MOST_DEAD = 2_000
-_TICK = 2.0
-_RECHECK = 15
+_TICK = 0.25
+_TICKS = 8
+_RECHECK = 120
 _PAGE = 50
 _STATUSES = CANON.aggregates[Run.kind].statuses
 
@@ -52,18 +53,22 @@ async def live(request: Request, caller: Visiting) -> StreamingResponse:
     """The overview again and again, as server-sent events."""
 
     async def frames() -> AsyncIterator[str]:
-        stopping: asyncio.Event = request.app.state.stopping
-        for tick in count(1):
-            try:
-                if tick % _RECHECK == 0:
-                    await caller.recheck()
-                page = render(request, "overview_parts.html", **await _overview(caller))
-            except PersistenceError:
-                return  # the browser comes back
-            yield "".join(f"data: {line}\n" for line in bytes(page.body).decode().splitlines()) + "\n"
-            await asyncio.sleep(_TICK)
-            if stopping.is_set():
+        with streaming(request, caller) as refusal:
+            if refusal:
+                yield f"retry: 60000\n: {refusal}\n\n"
                 return
+            for tick in count():
+                if request.app.state.stopping.is_set() or request.app.state.token_cache.is_revoked(caller.bearer.token_id):
+                    return
+                if tick % _TICKS == 0:
+                    try:
+                        if tick % _RECHECK == 0:
+                            await caller.recheck()
+                        page = render(request, "overview_parts.html", **await _overview(caller))
+                    except PersistenceError:
+                        return  # the browser comes back
+                    yield "".join(f"data: {line}\n" for line in bytes(page.body).decode().splitlines()) + "\n"
+                await asyncio.sleep(_TICK)
 
     return StreamingResponse(frames(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 

@@ -1,0 +1,81 @@
+"""The HTTP protocol of the server, with limits on what somebody may send or keep open before it is known who that is."""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a request's line and headers."""
+
+HEAD_SECONDS: Final = 10.0
+"""From the connection, or the answer before, until the headers have come."""
+
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """Closes connections whose headers are too long in coming, or too long."""
+
+    _head_bytes = 0
+    _in_head = True
+    _is_whole = False
+    _is_answered = False
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD and self._head_end(data) > MAX_HEAD:
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = self._is_whole = self._is_answered = False
+        self._head_bytes = 0
+        self._cancel_deadline()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+        super().on_message_complete()
+        if self._is_answered:
+            self._expect_head()
+
+    def on_response_complete(self) -> None:
+        self._is_answered = True
+        super().on_response_complete()
+        if self._is_whole:  # otherwise the rest of a body that was refused is still to come
+            self._expect_head()
+
+    def _head_end(self, data: bytes) -> int:
+        """How many bytes of the head have come with this chunk, which may hold a part of the body, too."""
+        end = data.find(b"\r\n\r\n")
+        return self._head_bytes if end < 0 else self._head_bytes - len(data) + end
+
+    def _expect_head(self) -> None:
+        self._cancel_deadline()
+        if self.transport.is_closing():
+            return
+        self._in_head = True
+        self._head_bytes = 0
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
