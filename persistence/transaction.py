@@ -15,6 +15,7 @@ from persistence.database.grouping import Appender, append
 from persistence.database.pool import time_limits
 from persistence.database.reading import read_rows
 from persistence.database.retry import retried
+from persistence.database.tables import EFFECTS
 from persistence.errors import Conflict, PersistenceError
 from persistence.models import AppendResult, NewEvent
 from persistence.repositories import (
@@ -28,6 +29,7 @@ from persistence.repositories import (
     ToolCallRepository,
 )
 from persistence.repositories.buffer import EventBuffer
+from persistence.repositories.rows import by_ids
 from persistence.settings import Settings
 from persistence.telemetry import EVENTS, TRANSACTIONS, WRITE_SECONDS, span
 
@@ -167,9 +169,31 @@ class Transaction:
     async def _close(self) -> None:
         try:
             await self._attempt(self._finish)
+            await self._find_existing()
         except BaseException:
             await self._abandon()
             raise
+
+    async def _find_existing(self) -> None:
+        """What was asked for before is what is there: the effects that were returned for it become that."""
+        known = {event_id: effect_id for event_id, effect_id in self.existing.items() if event_id in self.effects.requested}
+        if not known:
+            return
+        rows = await self._read_again(by_ids(EFFECTS), self.context.tenant_id, list(set(known.values())))
+        found = {effect.id: effect for effect in self.effects.read_rows(rows)}
+        for event_id, effect_id in known.items():
+            if effect_id in found:
+                self.effects.requested[event_id].become(found[effect_id])
+
+    async def _read_again(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        """Reads after the end, in the tenant's context."""
+
+        async def read() -> Sequence[asyncpg.Record]:
+            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+                await connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
+                return await read_rows(connection, statement, *arguments)
+
+        return await retried(read, self.settings)
 
     async def _attempt(self, work: Callable[[], Awaitable[T]]) -> T:
         async def once() -> T:
@@ -254,6 +278,9 @@ class BoundTransaction(Transaction):
     async def _finish(self) -> None:
         if self._connection is not None or self._buffer.sent:
             await self._deliver()
+
+    async def _read_again(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
+        return await read_rows(self._connection, statement, *arguments)
 
     async def _begin(self) -> None:
         self._connection = await self._connect()

@@ -20,6 +20,7 @@ from persistence.cli import (
     replay,
     runs,
     serve,
+    signals,
     tenant,
     token,
     trace,
@@ -57,6 +58,7 @@ app.add_typer(token.app, name="token")
 app.add_typer(data.app, name="data")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(runs.app, name="runs")
+app.add_typer(signals.app, name="signals")
 app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")

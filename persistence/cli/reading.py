@@ -1,4 +1,4 @@
-"""Commands that only ask: one question in one transaction of one tenant."""
+"""Commands that ask one question, or give one order, in one transaction of one tenant."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from uuid import UUID
 from rich.text import Text
 
 from persistence.cli.console import console, find_tenant, run, settings_for
+from persistence.cli.tenant import operator
 from persistence.plane import Plane
 from persistence.queries.causation import Break
 from persistence.queries.words import tone
@@ -26,6 +27,18 @@ def ask(question: Callable[[Transaction], Awaitable[T]], tenant: str | None, dat
             found = await find_tenant(plane, tenant)
             async with plane.snapshot(found.tenant_id, actor=READER) as tx:
                 return await question(tx)
+
+    return run(go())
+
+
+def order(command: Callable[[Transaction], Awaitable[T]], tenant: str | None, data_dir: Path | None) -> T:
+    """What comes of an order of the operator's."""
+
+    async def go() -> T:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            async with plane.transaction(found.tenant_id, actor=operator(), source="cli") as tx:
+                return await command(tx)
 
     return run(go())
 

@@ -18,8 +18,8 @@ from persistence.cli.console import (
     print_json,
     print_rows,
 )
-from persistence.cli.reading import ask, headline, print_breaks, style_of, told
-from persistence.models import Step
+from persistence.cli.reading import ask, headline, order, print_breaks, style_of, told
+from persistence.models import Run, Step
 from persistence.queries.causation import Causation, causation_of
 from persistence.queries.comparison import Comparison, compare_runs
 from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
@@ -115,6 +115,35 @@ def show(
     else:
         _print_waterfall(bars)
     print_breaks(diagnosis.breaks)
+
+
+@app.command("cancel")
+def cancel(
+    run_id: RunId,
+    reason: Annotated[str, typer.Option(help="Why; goes on the record.")],
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a run up for good, with its open steps, tool calls, child runs and effects that are not delivered."""
+    wanted = parse_id(run_id, "RUN_ID")
+
+    async def command(tx: Transaction) -> Run:
+        return tx.runs.cancel(await tx.runs.get(wanted), {"type": "Cancelled", "message": reason})
+
+    run = order(command, tenant, data_dir)
+    console.print(headline("run", run.run_type, run.status, run.id))
+
+
+@app.command("retry")
+def retry(run_id: RunId, tenant: TenantOption = None, data_dir: DataDir = None) -> None:
+    """Let a failed run go on; its service does the work."""
+    wanted = parse_id(run_id, "RUN_ID")
+
+    async def command(tx: Transaction) -> Run:
+        return tx.runs.retry(await tx.runs.get(wanted))
+
+    run = order(command, tenant, data_dir)
+    console.print(headline("run", run.run_type, run.status, run.id))
 
 
 def _print_waterfall(bars: Waterfall) -> None:

@@ -1,5 +1,10 @@
-"""The SQLite database of a tenant's tree: the index of its files, and the journal of what the database has not been told."""
+"""The SQLite database of a tenant's tree: the index of its files, and the journal of what the database has not been told.
 
+SQLite from 3.7.0 to 3.51.2 can corrupt a database in WAL mode when two connections write and checkpoint at the same moment. So whoever writes,
+which is when checkpoints happen, holds a lock beside the file: of all connections and processes one at a time.
+"""
+
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -52,22 +57,64 @@ _STEPS: Final = (
 )
 
 
-def initialize_database(path: str | Path) -> sqlite3.Connection:
+class WriteLock:
+    """The right to write to an index, among all its connections. Taken again by the same holder it is held on. None of its own for ``:memory:``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = None if str(path) == ":memory:" else _opened(f"{path}.lock")
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        if self._depth == 0 and self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class Connection(sqlite3.Connection):
+    """A connection to an index, with its right to write."""
+
+    writing: WriteLock
+
+
+def _opened(path: str | Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+
+
+def initialize_database(path: str | Path) -> Connection:
     """Opens an index and brings it up to date; makes it where there is none. Safe to call by several processes at once.
 
     path: or ``:memory:``. Raises ConfigurationError for an index of a newer release, sqlite3.DatabaseError for a file that is none.
     """
     if str(path) != ":memory:":
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        os.close(_opened(path))
+    writing = WriteLock(path)
     try:
-        connection.row_factory = sqlite3.Row
-        _enter_wal_mode(connection)
-        connection.execute("PRAGMA synchronous = FULL")
-        _migrate(connection, path)
+        with writing:
+            connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=Connection
+            )
+            try:
+                connection.row_factory = sqlite3.Row
+                _enter_wal_mode(connection)
+                connection.execute("PRAGMA synchronous = FULL")
+                _migrate(connection, path)
+            except BaseException:
+                connection.close()
+                raise
     except BaseException:
-        connection.close()
+        writing.close()
         raise
+    connection.writing = writing
     return connection
 
 

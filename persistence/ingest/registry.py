@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from persistence.encoding import encode
+from persistence.ingest.index import Connection
 from persistence.models.base import Model
 
 # Adds a file; the row as it is then.
@@ -150,7 +151,7 @@ class ScopeSummary(Model):
 class Registry:
     """One connection to an index. Threads may share it: they take turns."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         """connection: of ``initialize_database``; closed with this."""
         self._connection = connection
         self._turn = threading.RLock()
@@ -158,7 +159,7 @@ class Registry:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """What is done inside is done together or not at all, while no other process writes."""
-        with self._turn:
+        with self._turn, self._connection.writing:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -247,7 +248,10 @@ class Registry:
     def run(self, statement: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """The rows of a statement."""
         with self._turn:
-            return self._connection.execute(statement, values).fetchall()
+            if statement.lstrip().startswith(("SELECT", "PRAGMA")):
+                return self._connection.execute(statement, values).fetchall()
+            with self._connection.writing:
+                return self._connection.execute(statement, values).fetchall()
 
     def faults(self) -> list[str]:
         """What is broken in the database itself."""
@@ -256,7 +260,9 @@ class Registry:
     def close(self) -> None:
         """Waits for whoever has their turn."""
         with self._turn:
-            self._connection.close()
+            with self._connection.writing:  # the last one checkpoints
+                self._connection.close()
+            self._connection.writing.close()
 
 
 def _entries(rows: Sequence[sqlite3.Row]) -> list[IndexEntry]:

@@ -98,6 +98,10 @@ class AggregateModel(Model):
         """Whether no event can follow any more."""
         return self.status in CANON.aggregates[self.kind].terminal
 
+    def become(self, other: Self) -> None:
+        """Takes on what another says, for the one case in which a command could not know what it would return."""
+        object.__setattr__(self, "__dict__", dict(other.__dict__))
+
     def advanced(self, status: str, event_id: UUID, changes: dict[str, Any]) -> Self:
         """The state after one more event."""
         news = {"status": status, "version": self.version + 1, "last_event_id": event_id, "updated_at": None}

@@ -1,7 +1,7 @@
 """What happened, in what order, by whom and because of what: everything of one correlation, or of one run, as a tree."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ class Occurrence(Model):
 
 
 class Node(Model):
-    """A signal, run, step, tool call, effect or outbox entry, with its life and what it led to, in time order."""
+    """A signal, run, step, tool call, effect, outbox entry or checkpoint, with its life and what it led to, in time order."""
 
     kind: str
     id: UUID
@@ -36,7 +36,7 @@ class Node(Model):
 
 
 class Trace(Model):
-    """correlation_id: what holds it together. events: how many there are in all."""
+    """correlation_id: what holds it together. events: how many the tree has in all."""
 
     tenant_id: UUID
     correlation_id: UUID
@@ -45,11 +45,16 @@ class Trace(Model):
 
 
 async def trace_run(tx: Transaction, run_id: UUID) -> Trace:
-    """The trace of one run, from the signal that began it to the last delivery. Raises NotFound."""
+    """The trace of one run, from the signal that began it to the last delivery, with the signals that moved it on the way. Raises NotFound."""
     run = await tx.runs.get(run_id)
     trace = await trace_correlation(tx, run.correlation_id)
-    roots = [kept for root in trace.roots if (kept := _only(root, run_id)) is not None]
-    return trace.model_copy(update={"roots": roots})
+    kept = {root.id: part for root in trace.roots if (part := _only(root, run_id)) is not None}
+    causes = {event.causation_id for part in kept.values() for event in _events(part)}
+    for root in trace.roots:
+        if root.kind == "signal" and root.id not in kept and any(event.event_id in causes for event in root.life):
+            kept[root.id] = root.model_copy(update={"children": []})
+    roots = [kept[root.id] for root in trace.roots if root.id in kept]
+    return trace.model_copy(update={"roots": roots, "events": sum(1 for root in roots for _ in _events(root))})
 
 
 async def trace_correlation(tx: Transaction, correlation_id: UUID) -> Trace:
@@ -93,6 +98,11 @@ class _Builder:
                     data=event.event_data,
                 )
             )
+        self._checkpoints = _grouped(
+            (UUID(event.event_data.get("step_id") or event.event_data["run_id"]), event)
+            for event in events
+            if event.aggregate_type == "CHECKPOINT" and event.aggregate_version == 1
+        )
         self._runs = runs
         self._children = _grouped((run.parent_run_id, run) for run in runs if run.parent_run_id)
         self._steps = _grouped((step.run_id, step) for step in steps)
@@ -126,12 +136,19 @@ class _Builder:
         children = [self._step(step) for step in self._steps[run.id]]
         children += [self._effect(effect) for effect in self._effects[run.id]]
         children += [self._run(child) for child in self._children[run.id]]
+        children += [self._checkpoint(saved) for saved in self._checkpoints[run.id]]
         return self._node("run", run.id, run.run_type, run.status, children)
 
     def _step(self, step: Step) -> Node:
         children = [self._node("tool call", call.id, call.tool_name, call.status, []) for call in self._calls[step.id]]
         children += [self._effect(effect) for effect in self._effects[step.id]]
+        children += [self._checkpoint(saved) for saved in self._checkpoints[step.id]]
         return self._node("step", step.id, f"{step.step_index} {step.step_type}", step.status, children)
+
+    def _checkpoint(self, saved: Event) -> Node:
+        is_over = any(item.event_type == "CHECKPOINT_DISCARDED" for item in self._lives[saved.aggregate_id])
+        name = str(saved.event_data.get("label") or saved.event_data.get("digest", ""))[:40]
+        return self._node("checkpoint", saved.aggregate_id, name, "DISCARDED" if is_over else "SAVED", [])
 
     def _effect(self, effect: Effect) -> Node:
         entry = self._entries.get(effect.id)
@@ -153,6 +170,12 @@ class _Builder:
 
     def _node(self, kind: str, item_id: UUID, name: str, status: str, children: Sequence[Node]) -> Node:
         return Node(kind=kind, id=item_id, name=name, status=status, life=self._lives[item_id], children=_in_time(children))
+
+
+def _events(node: Node) -> Iterator[Occurrence]:
+    yield from node.life
+    for child in node.children:
+        yield from _events(child)
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

@@ -9,6 +9,7 @@ from uuid import UUID
 from persistence.database.tables import EFFECTS
 from persistence.models import Effect, Run, Step
 from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.work import Work
 from persistence.telemetry import traceparent
 
 
@@ -17,6 +18,11 @@ class EffectRepository(AggregateRepository[Effect]):
 
     table = EFFECTS
     model = Effect
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        self.requested: dict[UUID, Effect] = {}
+        """Those that ``request`` returned, by the ids of their events."""
 
     def request(
         self,
@@ -35,7 +41,8 @@ class EffectRepository(AggregateRepository[Effect]):
         """Asks for something to be done outside, once for each idempotency key.
 
         spec: a JSON object for the handler of ``effect_type``. idempotency_key: 1 to 300 characters; a key that is known with the
-        same type and spec asks for nothing new (see Transaction.existing), with another it is an IdempotencyMismatch.
+        same type and spec asks for nothing new: once the transaction is over the effect that was returned is the one that is there (see also
+        Transaction.existing). With another type or spec it is an IdempotencyMismatch.
         deliver_after: not before this moment. ordering_key: 1 to 300 characters; the tenant's effects of one key are delivered one at a
         time, in the order in which they were committed. priority: -100 to 100; what has the lower number is delivered first.
         destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes
@@ -56,7 +63,9 @@ class EffectRepository(AggregateRepository[Effect]):
         }
         fields = {"idempotency_key": idempotency_key}
         effect = self._begin("EFFECT_REQUESTED", data, details, cause=origin, item_id=effect_id, fields=fields)
-        return effect.model_copy(update={"next_retry_at": deliver_after})
+        effect = effect.model_copy(update={"next_retry_at": deliver_after})
+        self.requested[effect.last_event_id] = effect
+        return effect
 
     def request_many(
         self,

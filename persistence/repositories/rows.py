@@ -49,7 +49,7 @@ class RowReader(Generic[R]):
 
     async def get_many(self, ids: Sequence[UUID]) -> Sequence[R]:
         """Those of these ids that exist, in the order of their ids."""
-        rows = await self._work.fetch(_by_ids(self.table), self._work.context.tenant_id, list(ids))
+        rows = await self._work.fetch(by_ids(self.table), self._work.context.tenant_id, list(ids))
         return await self._presented([self._read(row) for row in rows])
 
     async def list(
@@ -88,6 +88,10 @@ class RowReader(Generic[R]):
     async def _presented(self, items: Sequence[R]) -> Sequence[R]:
         """What was read, as it is handed out."""
         return items
+
+    def read_rows(self, rows: Sequence[asyncpg.Record]) -> Sequence[R]:
+        """Rows of this table as models."""
+        return [self._read(row) for row in rows]
 
     def _read(self, row: asyncpg.Record) -> R:
         return read_row(self.model, row.items(), _json_columns(self.table))
@@ -154,7 +158,8 @@ def _columns(table: Table) -> tuple[Any, ...]:
 
 
 @cache
-def _by_ids(table: Table) -> str:
+def by_ids(table: Table) -> str:
+    """The statement that reads rows of a tenant by their ids."""
     ids = any_(cast(bindparam("ids"), ARRAY(Uuid)))
     query = select(*_columns(table)).where(table.c.tenant_id == bindparam("tenant_id"), table.c.id == ids).order_by(table.c.id)
     return as_text(query)

@@ -106,7 +106,10 @@ async def compare(
 
 @router.post("/{run_id}/cancel", response_model=Run, summary="Cancel a run", responses=responses(400, 404, 409, 412, 413, 428))
 async def cancel(caller: Operating, run_id: RunId, body: Reason, response: Response, if_match: IfMatch = None) -> Run:
-    """Gives a run up for good. Its service learns of it when it next writes: 409 from there on."""
+    """Gives a run up for good, with its open steps and tool calls, its child runs and its effects that are not delivered.
+
+    Its service learns of it when it next writes: 409 from there on.
+    """
     async with caller.transaction() as tx:
         run = await tx.runs.get(run_id)
         check_match(if_match, run)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from persistence.models import NewSignal, Page, Signal
 from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
-from persistence.service.conditions import tag
+from persistence.service.conditions import IfMatch, check_match, tag
 from persistence.service.parameters import Cursor, Limit
 from persistence.service.problems import Refused, responses
 
@@ -82,5 +82,37 @@ async def read(caller: Reading, signal_id: SignalId, response: Response) -> Sign
     """One signal, with its version as ETag."""
     async with caller.transaction() as tx:
         signal = await tx.signals.get(signal_id)
+    tag(response, signal)
+    return signal
+
+
+class Reason(BaseModel):
+    """Why a signal is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(min_length=1, max_length=1000, examples=["nobody knows this customer"])
+
+
+@router.post("/{signal_id}/retry", response_model=Signal, summary="Retry a signal", responses=responses(404, 409, 412, 413, 428))
+async def retry(caller: Operating, signal_id: SignalId, response: Response, if_match: IfMatch = None) -> Signal:
+    """Lets a failed signal be taken up again; its service does the work."""
+    async with caller.transaction() as tx:
+        signal = await tx.signals.get(signal_id)
+        check_match(if_match, signal)
+        signal = tx.signals.retry(signal)
+    tag(response, signal)
+    return signal
+
+
+@router.post(
+    "/{signal_id}/reject", response_model=Signal, summary="Reject a signal", responses=responses(400, 404, 409, 412, 413, 428)
+)
+async def reject(caller: Operating, signal_id: SignalId, body: Reason, response: Response, if_match: IfMatch = None) -> Signal:
+    """Refuses a signal for good."""
+    async with caller.transaction() as tx:
+        signal = await tx.signals.get(signal_id)
+        check_match(if_match, signal)
+        signal = tx.signals.reject(signal, {"type": "Rejected", "message": body.message})
     tag(response, signal)
     return signal

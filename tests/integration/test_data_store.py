@@ -463,7 +463,7 @@ async def test_idle_stores_are_closed_and_opened_again(ingest: Ingest) -> None:
     tenants = [uuid4() for _ in range(120)]
     for tenant_id in tenants:
         await ingest.put(tenant_id, SCOPE, {"n": 1}, **WHO)
-    assert len(os.listdir("/proc/self/fd")) < 120 * 6
+    assert len(os.listdir("/proc/self/fd")) < 120 * 8
     for tenant_id in tenants:
         assert (await ingest.read(tenant_id, SCOPE, "latest")).data == {"n": 1}
 

@@ -498,3 +498,40 @@ async def test_a_group_without_error_or_destination_is_chosen_alone(plane: Plane
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         page = await dead_letters(tx, DeadLetterFilter(destination=""))
     assert [entry.id for entry in page.items] == [nowhere.id]
+
+
+async def test_a_trace_has_every_event_that_it_counts(plane: Plane, tenant: Tenant) -> None:
+    """An approval that came later, in the run's correlation, moved it: it is in the run's trace; so are saved states."""
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        order = await tx.signals.receive("web", "1", "order", {})
+        run = tx.runs.start(order, run_type="order")
+        step = tx.steps.start(run, step_type="wait")
+        tx.checkpoints.save(step, {"n": 1}, label="before")
+        run = tx.runs.suspend(run, "approval")
+    async with plane.transaction(tenant.tenant_id, actor="user:boss") as tx:
+        approval = await tx.signals.receive("desk", "1", "approval", {"ok": True}, correlation_id=run.correlation_id)
+        run = tx.runs.resume(await tx.runs.get(run.id), because=approval)
+        tx.signals.process(approval, because=run)
+        other = tx.runs.start(approval, run_type="other")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        trace = await trace_run(tx, run.id)
+        whole = await trace_correlation(tx, run.correlation_id)
+
+    def lives(nodes: Any) -> list[str]:
+        return [event.event_type for node in nodes for event in node.life] + [e for node in nodes for e in lives(node.children)]
+
+    assert sorted(lives(trace.roots)) == sorted(
+        [
+            "SIGNAL_RECEIVED",
+            "RUN_STARTED",
+            "STEP_STARTED",
+            "CHECKPOINT_SAVED",
+            "RUN_SUSPENDED",
+            "SIGNAL_RECEIVED",
+            "RUN_RESUMED",
+            "SIGNAL_PROCESSED",
+        ]
+    )
+    assert trace.events == len(lives(trace.roots))
+    assert whole.events == len(lives(whole.roots)) == trace.events + 1
+    assert str(other.id) not in trace.model_dump_json()

@@ -83,7 +83,7 @@ async def test_the_second_wall_holds_without_the_first(
     """Repositories stripped of their tenant filter: row level security holds."""
     run = await start_run(plane, tenant.tenant_id)
     statement = "SELECT * FROM persistence.runs WHERE tenant_id = $1 OR true OR id = ANY ($2::uuid[])"
-    monkeypatch.setattr("persistence.repositories.rows._by_ids", lambda _: statement)
+    monkeypatch.setattr("persistence.repositories.rows.by_ids", lambda _: statement)
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         assert len(await RunRepository(tx).get_many([run.id])) == 1
     async with plane.transaction(other.tenant_id, actor=ACTOR) as tx:

@@ -165,7 +165,10 @@ async def test_an_effect_is_requested_once_for_each_key(plane: Plane, tenant: Te
         again = tx.effects.request(run, "TEST", spec={"to": "x"}, idempotency_key="key")
         other = tx.effects.request(run, "TEST", spec={"to": "y"}, idempotency_key="other")
         twin = tx.effects.request(run, "TEST", spec={"to": "y"}, idempotency_key="other")
-    assert tx.existing == {again.last_event_id: first.id, twin.last_event_id: other.id}
+    assert (again.id, twin.id, again.idempotency_key) == (first.id, other.id, "key"), "what was returned is what is there"
+    assert set(tx.existing.values()) == {first.id, other.id}
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert again == await tx.effects.get(first.id)
     with pytest.raises(IdempotencyMismatch, match=f"'key' belongs to effect {first.id}"):
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             tx.effects.request(run, "TEST", spec={"to": "z"}, idempotency_key="key")
