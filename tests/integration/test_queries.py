@@ -1,6 +1,7 @@
 """Questions about a tenant, and their answers."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -22,7 +23,7 @@ from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
 from persistence.queries.runs import RunFilter, found_runs, list_runs
 from persistence.queries.search import search_runs
 from persistence.queries.subscription import follow
-from persistence.queries.trace import trace_run
+from persistence.queries.trace import trace_correlation, trace_run
 from persistence.queries.waterfall import waterfall
 from persistence.sample import play
 from tests.helpers import ACTOR, get_effect, request_effect, start_run, worker_with
