@@ -12,7 +12,7 @@ def cases(path: Path) -> dict[str, list[tuple[str, str, str | None, Any]]]:
     found = {}
     for trace in XesFile(path).traces():
         assert isinstance(trace, XesTrace), trace
-        found[trace.name] = [(event.activity, event.transition, event.resource, event.time) for event in trace.events]
+        found[trace.name] = [(event.activity, event.lifecycle, event.resource, event.time) for event in trace.events]
     return found
 
 

@@ -18,6 +18,7 @@ from persistence.exporting.report import ExportReport, whole
 from persistence.models import Event
 from persistence.queries.stories import Story
 
+SIGNAL_OF_CASE: Final = "xes.case"
 _NAMES: Final = {"SIGNAL": "signal_type", "RUN": "run_type", "STEP": "step_type", "TOOL_CALL": "tool_name", "EFFECT": "effect_type"}
 
 
@@ -85,9 +86,13 @@ def _objects(story: Story, seen: Collection[str]) -> Iterator[OcelObject]:
             if event.aggregate_id == story.run.id:
                 item.related += [(str(story.signal.id), "signal")] if story.signal else []
                 item.related += [(str(story.run.parent_run_id), "parent")] if str(story.run.parent_run_id) in seen else []
+        if event.event_data.get("signal_type") == SIGNAL_OF_CASE:
+            item.name = str(event.event_data["source_id"])
         item.name = item.name or str(event.event_data.get(_NAMES.get(event.aggregate_type, "label"), ""))
         status = CANON.transitions[event.aggregate_type][event.event_type].target
         if standing.get(event.aggregate_id) != status:
             item.statuses.append((event.occurred_at, status))
         standing[event.aggregate_id] = status
+    if story.signal is not None and story.signal.signal_type == SIGNAL_OF_CASE and story.run.id in items:
+        items[story.run.id].name = story.signal.source_id
     yield from items.values()

@@ -1,9 +1,8 @@
 """The log as IEEE XES (IEEE 1849-2016): one trace a run, one event for each step of the life of a step, tool call or effect."""
 
 import gzip
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from persistence.encoding import xml_text
 from persistence.exporting.activities import Activities, Activity
 from persistence.exporting.report import ExportReport, whole
 from persistence.queries.stories import Story
+from persistence.xes import as_attribute
 
 _NAMESPACE: Final = "http://www.xes-standard.org/"
 _EXTENSIONS: Final = (
@@ -23,6 +23,7 @@ _EXTENSIONS: Final = (
     ("Identity", "identity", "http://www.xes-standard.org/identity.xesext"),
 )
 _SIGNAL_OF_CASE: Final = "xes.case"
+_KINDS: Final = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
 
 
 async def write_xes(path: Path, stories: AsyncIterator[Story]) -> ExportReport:
@@ -51,13 +52,15 @@ def _trace(story: Story) -> Any:
     trace = etree.Element("trace")
     signal = story.signal
     is_case = signal is not None and signal.signal_type == _SIGNAL_OF_CASE
-    _add(trace, "concept:name", signal.source_id if signal is not None and is_case else str(story.run.id))
-    facts: dict[str, Any] = {"run:type": story.run.run_type, "run:status": story.run.status}
+    facts: dict[str, Any] = {
+        "concept:name": signal.source_id if signal is not None and is_case else str(story.run.id),
+        "run:type": story.run.run_type,
+        "run:status": story.run.status,
+    }
     if signal is not None and isinstance(signal.payload, dict):
-        facts |= signal.payload
+        facts |= {key: value for key, value in signal.payload.items() if is_case or key != "concept:name"}
     for key, value in facts.items():
-        if key != "concept:name":
-            _add(trace, key, value)
+        _add(trace, key, value)
     known = Activities()
     for event in story.events:
         activity = known.of(event)
@@ -70,50 +73,27 @@ def _event(activity: Activity) -> Any:
     element = etree.Element("event")
     _add(element, "concept:name", activity.name)
     _add(element, "lifecycle:transition", activity.transition)
-    if activity.resource is not None:
-        _add(element, "org:resource", activity.resource)
+    _add(element, "org:resource", activity.resource)
     _add(element, "time:timestamp", activity.time)
-    etree.SubElement(element, "id", key="identity:id", value=str(activity.event.id))
+    if "identity:id" not in activity.attributes:
+        etree.SubElement(element, "id", key="identity:id", value=str(activity.event.id))
     for key, value in activity.attributes.items():
         _add(element, key, value)
     return element
 
 
 def _add(parent: Any, key: str, value: Any) -> None:
-    """Adds an attribute by the type of its value; JSON's null has none and is left out."""
-    key = xml_text(key)
-    if value is None:
+    """Adds an attribute. JSON's null is none."""
+    form = as_attribute(key, value)
+    if form is None:
         return
-    if isinstance(value, bool):
-        etree.SubElement(parent, "boolean", key=key, value=str(value).lower())
-    elif isinstance(value, int):
-        etree.SubElement(parent, "int" if abs(value) < 2**63 else "string", key=key, value=str(value))
-    elif isinstance(value, float):
-        etree.SubElement(parent, "float", key=key, value=repr(value))
-    elif isinstance(value, datetime):
-        etree.SubElement(parent, "date", key=key, value=value.isoformat(timespec="microseconds"))
-    elif isinstance(value, Mapping):
-        nested = etree.SubElement(parent, "container", key=key)
-        for name, item in value.items():
-            _add(nested, str(name), item)
-    elif isinstance(value, list):
-        listed = etree.SubElement(etree.SubElement(parent, "list", key=key), "values")
-        for item in value:
-            _add(listed, key, item)
-    else:
-        text = str(value)
-        moment = _moment(text)
-        etree.SubElement(
-            parent, "string" if moment is None else "date", key=key, value=xml_text(text) if moment is None else moment
-        )
-
-
-def _moment(text: str) -> str | None:
-    """A time with a zone, as XES writes it; None for other text."""
-    if len(text) < len("2026-01-31T12:00Z") or text[4:5] != "-" or "T" not in text[:11]:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment.isoformat() if moment.tzinfo else None
+    kind, text, values, nested = form
+    element = etree.SubElement(parent, kind if kind in _KINDS else "string", key=xml_text(key))
+    if text is not None:
+        element.set("value", xml_text(text))
+    if values or kind == "list":
+        place = etree.SubElement(element, "values") if kind == "list" else element
+        for name, item in values:
+            _add(place, name, item)
+    for name, item in nested:
+        _add(element, name, item)

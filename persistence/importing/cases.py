@@ -2,7 +2,7 @@
 
 The case becomes a signal and a run. SCHEDULE, START and COMPLETE of an activity become the life of a step; each event of the log becomes
 exactly one event here, at its time and by its resource. Where a log leaves out a beginning, the state machine is kept by an event marked
-``{"implied": true}``; a completion of which nothing else was seen is a step on its own (STEP_RECORDED).
+``{"xes:implied": true}``; a completion of which nothing else was seen is a step on its own (STEP_RECORDED).
 """
 
 from collections import defaultdict, deque
@@ -14,6 +14,7 @@ from uuid import UUID
 from persistence.importing.identity import stable_id
 from persistence.importing.xes import XesEvent, XesTrace
 from persistence.models import NewEvent
+from persistence.xes import IMPLIED, TRANSITIONS
 
 _IMPORTER: Final = "system:importer"
 _UNATTRIBUTED: Final = "external:unattributed"
@@ -84,7 +85,7 @@ class CaseBuilder:
             yield self._event("RUN_COMPLETED", self._run, {}, end, _IMPORTER, last)
 
     def _step(self, number: int, entry: XesEvent) -> Iterator[NewEvent]:
-        actor = f"user:{entry.resource}"[:100] if entry.resource else _UNATTRIBUTED
+        actor = _actor(entry)
         for status, event_type in _FOLLOWS.get(entry.transition, ()):
             if self._open[entry.activity, status]:
                 step = self._open[entry.activity, status].popleft()
@@ -101,9 +102,7 @@ class CaseBuilder:
         step = self._id(entry.time, "step", str(number))
         data = {"run_id": str(self._run), "step_type": entry.activity, "step_index": self._steps}
         self._steps += 1
-        attributes = dict(entry.attributes)
-        if entry.transition not in _BEGINS and entry.transition != "complete":
-            attributes["lifecycle:transition"] = entry.transition
+        attributes = _attributes(entry, event_type)
         if attributes:
             data["attributes"] = attributes
         yield self._event(event_type, step, data, entry.time, actor, self._run_event)
@@ -112,7 +111,7 @@ class CaseBuilder:
             self._open[entry.activity, status].append(step)
 
     def _next(self, event_type: str, step: UUID, entry: XesEvent, actor: str, number: int, *, implied: bool = False) -> NewEvent:
-        attributes: dict[str, Any] = {"implied": True} if implied else entry.attributes
+        attributes = {IMPLIED: True} if implied else _attributes(entry, event_type)
         self._latest_step = step
         return self._event(event_type, step, {"attributes": attributes} if attributes else {}, entry.time, actor, self._last[step])
 
@@ -138,3 +137,17 @@ class CaseBuilder:
 
     def _id(self, moment: datetime, *parts: str) -> UUID:
         return stable_id(moment, self._log, self._trace.name, *parts)
+
+
+def _actor(entry: XesEvent) -> str:
+    return f"user:{entry.resource}"[:100] if isinstance(entry.resource, str) and entry.resource else _UNATTRIBUTED
+
+
+def _attributes(entry: XesEvent, event_type: str) -> dict[str, Any]:
+    """What the event has to say besides its type, time and actor, so that it can be written again as it was."""
+    attributes = dict(entry.attributes)
+    if entry.lifecycle != TRANSITIONS[event_type]:
+        attributes["lifecycle:transition"] = entry.lifecycle
+    if entry.resource is not None and f"user:{entry.resource}" != _actor(entry):
+        attributes["org:resource"] = entry.resource
+    return attributes

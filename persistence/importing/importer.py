@@ -115,7 +115,7 @@ class Importer:
         try:
             async with self._transaction() as tx:
                 for case in cases:
-                    case.record(tx)
+                    await case.record(tx)
         except PersistenceError as error:
             if len(cases) > 1:
                 for case in cases:
@@ -186,9 +186,12 @@ class _Case:
     events: list[NewEvent]
     log_events: int
 
-    def record(self, tx: Transaction) -> None:
-        for event in self.events:
+    async def record(self, tx: Transaction) -> None:
+        """A case of any length, in batches of one transaction."""
+        for number, event in enumerate(self.events, 1):
             tx.record(event)
+            if number % _BATCH_EVENTS == 0:
+                await tx.flush()
 
 
 class _Lane:

@@ -11,24 +11,28 @@ from typing import IO, Any
 from lxml import etree
 
 from persistence.errors import ImportFailed
+from persistence.xes import as_json, kept_key, text_of
 
 _KNOWN = frozenset({"concept:name", "lifecycle:transition", "org:resource", "time:timestamp"})
 
 
 @dataclass(frozen=True, slots=True)
 class XesEvent:
-    """One event of a trace. transition: in lower case, ``complete`` when the log has none. attributes: all others."""
+    """One event of a trace. transition: in lower case, ``complete`` when the log has none; lifecycle: as the log has it.
+    attributes: all others, by the keys that ``kept_key`` gives.
+    """
 
     activity: str
     transition: str
-    resource: str | None
+    lifecycle: Any
+    resource: Any
     time: datetime
     attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class XesTrace:
-    """One case. name: its concept:name. line: where it begins in the file."""
+    """One case. name: the text of its concept:name. line: where it begins in the file."""
 
     name: str
     line: int
@@ -73,6 +77,10 @@ class XesFile:
                         if tag == "string" and element.get("key") == "concept:name":
                             self.log_name = element.get("value")
                         _forget(element)
+                root = parser.root
+                if root is None or etree.QName(root).localname != "log":
+                    name = "nothing" if root is None else f"<{etree.QName(root).localname}>"
+                    raise ImportFailed(f"{self.path}: is no XES log: it holds {name}", hint="a log's outermost element is <log>")
             except etree.XMLSyntaxError as error:
                 raise ImportFailed(f"{self.path}: line {error.lineno}: {error.msg}") from error
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -104,9 +112,11 @@ def _trace(element: Any) -> XesTrace | BrokenTrace:
                 events.append(_event(child))
             elif child.get("key") is not None:
                 attributes[child.get("key")] = _value(child)
-        name = attributes.pop("concept:name", None)
-        if not isinstance(name, str) or not name:
+        name = text_of(attributes.get("concept:name"))
+        if not name:
             raise BrokenTrace(line, "the trace has no concept:name")
+        if attributes["concept:name"] == name:  # a name of another type stays among the attributes
+            del attributes["concept:name"]
         if not events:
             raise BrokenTrace(line, f"trace {name} has no events")
         return XesTrace(name, line, attributes, events)
@@ -121,48 +131,45 @@ def _event(element: Any) -> XesEvent:
         if key is None:
             raise BrokenTrace(child.sourceline, "an attribute has no key")
         found[key] = _value(child)
-    activity, time = found.get("concept:name"), found.get("time:timestamp")
-    if not isinstance(activity, str) or not activity:
+    activity, time = text_of(found.get("concept:name")), text_of(found.get("time:timestamp"))
+    if not activity:
         raise BrokenTrace(element.sourceline, "the event has no concept:name")
     if time is None:
         raise BrokenTrace(element.sourceline, f"the event {activity} has no time:timestamp")
+    lifecycle = found.get("lifecycle:transition")
+    attributes = {kept_key(key): value for key, value in found.items() if key not in _KNOWN}
+    if found["concept:name"] != activity:  # of another type, or with attributes of its own
+        attributes["concept:name"] = found["concept:name"]
     return XesEvent(
         activity=activity,
-        transition=str(found.get("lifecycle:transition", "complete")).lower(),
+        transition=(text_of(lifecycle) or "complete").lower(),
+        lifecycle=lifecycle,
         resource=found.get("org:resource"),
         time=_moment(time, element.sourceline),
-        attributes={key: value for key, value in found.items() if key not in _KNOWN},
+        attributes=attributes,
     )
 
 
 def _moment(text: str, line: int) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (TypeError, ValueError):
         raise BrokenTrace(line, f"time:timestamp {text!r} is no date and time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise BrokenTrace(line, f"time:timestamp {text!r} is outside of the years 1 to 9999 in UTC") from None
 
 
 def _value(element: Any) -> Any:
-    """An attribute's value as JSON, with what is nested in it beside it."""
-    kind = etree.QName(element).localname
-    text = element.get("value")
+    """An attribute's value as JSON."""
+    kind, key = etree.QName(element).localname, element.get("key")
+    children = [child for child in _elements(element) if etree.QName(child).localname != "values"]
+    items = [item for part in _elements(element) if etree.QName(part).localname == "values" for item in _elements(part)]
+    pairs = [(str(item.get("key")), _value(item)) for item in children]
     try:
-        value: Any = text
-        if kind == "int":
-            value = int(text)
-        elif kind == "float":
-            value = float(text)
-        elif kind == "boolean":
-            value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        elif kind == "list":
-            return [
-                _value(item) for part in _elements(element) if etree.QName(part).localname == "values" for item in _elements(part)
-            ]
-        elif kind == "container":
-            return {item.get("key"): _value(item) for item in _elements(element)}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise BrokenTrace(element.sourceline, f"{element.get('key')}: {text!r} is no {kind}") from None
-    if any(True for _ in _elements(element)):
-        return {"value": value, "attributes": {item.get("key"): _value(item) for item in _elements(element)}}
-    return value
+        if kind == "container":
+            return as_json(kind, element.get("value"), key=key, values=pairs)
+        values = [(str(item.get("key")), _value(item)) for item in items]
+        return as_json(kind, element.get("value"), key=key, values=values, nested=pairs)
+    except (KeyError, TypeError, ValueError):
+        raise BrokenTrace(element.sourceline, f"{key}: {element.get('value')!r} is no {kind}") from None

@@ -36,7 +36,7 @@ async def test_the_loan_applications_go_in_whole_and_once(
         return int(row[0])
 
     assert count("SELECT count(*) FROM runs") == 13_087
-    real = "aggregate_type = 'STEP' AND event_data #>> '{attributes,implied}' IS NULL"
+    real = "aggregate_type = 'STEP' AND event_data #>> '{attributes,xes:implied}' IS NULL"
     assert count(f"SELECT count(*) FROM orchestration_events WHERE {real}") == 262_200
     kinds = Counter(
         dict(admin.execute(f"SELECT event_type, count(*) FROM orchestration_events WHERE {real} GROUP BY 1").fetchall())

@@ -51,7 +51,7 @@ def test_attributes_keep_their_types(tmp_path: Path) -> None:
     [read] = list(written(tmp_path / "log.xes", trace("1", event("A", extra=extra))).traces())
     assert isinstance(read, XesTrace)
     assert read.attributes == {"amount": 7}
-    assert read.events[0].attributes == {"b": True, "f": 0.5, "l": [1]}
+    assert read.events[0].attributes == {"b": True, "f": 0.5, "l": {"xes:type": "list", "xes:values": [["i", 1]]}}
 
 
 def test_schedule_start_complete_are_the_life_of_one_step(tmp_path: Path) -> None:
