@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.database.retry import fetched
+from persistence.errors import IdempotencyMismatch
 from persistence.models import Tenant, new_id
 from persistence.settings import Settings
 
@@ -37,6 +38,28 @@ class TenantAdministration:
         """
         rows = await self._call(_CREATE, tenant_id or new_id(), name, user_id or self._settings.user_id, actor)
         return Tenant.made(**rows[0])
+
+    async def ensure(self, name: str, *, actor: str) -> Tenant:
+        """The tenant of this name, made if there is none. The settings' user is let work for it."""
+        found = await self.find(name)
+        if found is None:
+            try:
+                return await self.create(name, actor=actor)
+            except IdempotencyMismatch:  # somebody else made it meanwhile
+                found = await self.find(name)
+                assert found is not None
+        await self.add_user(found.tenant_id, self._settings.user_id, actor=actor)
+        return found
+
+    async def find(self, name: str) -> Tenant | None:
+        """The tenant of this name, or None."""
+        after: UUID | None = None
+        while page := await self.list(after=after):
+            for tenant in page:
+                if tenant.name == name:
+                    return tenant
+            after = page[-1].tenant_id
+        return None
 
     async def add_user(self, tenant_id: UUID, user_id: UUID, *, actor: str) -> bool:
         """Lets a user work for a tenant. False when the user could already. Raises NotFound."""

@@ -13,7 +13,6 @@ MOST_TENANTS = 20
 """So many tenants have series of their own: those with the most in the outbox."""
 
 # The work list by effect type.
-# fit: allow tenant_in_statement because it is the whole database's, as an auditor sees it
 _DEPTH = """
 SELECT
   q.effect_type,

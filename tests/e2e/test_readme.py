@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from persistence.cli.app import app
@@ -19,25 +18,26 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = str(tmp_path_factory.mktemp("readme"))
-    typed("demo", "--data-dir", directory)
-    return directory
+def test_the_service_works_as_printed(tmp_path: Path) -> None:
+    """On a fresh machine, and a second time; then a worker delivers what it asked for."""
+    data_dir = str(tmp_path)
 
+    def told() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCKS[0]],
+            env=environment(PERSISTENCE_DATA_DIR=data_dir),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-def test_the_service_works_as_printed(data_dir: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", BLOCKS[0]],
-        env=environment(PERSISTENCE_DATA_DIR=data_dir),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    command = done.stdout.split()
+    command = told().split()
     assert command[:2] == ["persistence", "trace"]
     assert "step 0 charge COMPLETED" in typed(*command[1:], "--data-dir", data_dir)
+    assert "nothing to do" in told()
+    assert typed("runs", "list", "--data-dir", data_dir).count("order") == 1
 
 
 def test_the_worker_works_as_printed() -> None:
