@@ -140,7 +140,10 @@ class Plane:
         correlation_id: UUID | None = None,
         causation_id: UUID | None = None,
     ) -> Snapshot:
-        """A transaction that sees the tenant as it was at its first read. Arguments as for ``transaction``."""
+        """A transaction that sees the tenant as it was at its first read. Arguments as for ``transaction``.
+
+        Runs and steps that others can see cannot end in it: what began in them meanwhile would not be seen.
+        """
         pool = self.pool
         assert self._appender is not None
         context = self._context(tenant_id, actor, user_id, source, correlation_id, causation_id)

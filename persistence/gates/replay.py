@@ -13,7 +13,7 @@ import asyncpg
 from sqlalchemy import Table
 
 from persistence.database.failures import DATABASE_ERRORS, translated
-from persistence.database.quoting import naming
+from persistence.database.quoting import naming, quote
 from persistence.database.tables import (
     BACKUP_VERIFICATIONS,
     EFFECTS,
@@ -75,9 +75,9 @@ _FOLD: Final = "SELECT persistence.fold_log($1, $2, $3)"
 # of a delivered effect is missing by right.
 _COMPARE: Final = """
 INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
-SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept) - 'state', to_jsonb(folded) - 'state'
+SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept), to_jsonb(folded) - 'state'
 FROM (
-  SELECT k.*
+  SELECT {columns}
   FROM persistence.{table} AS k
   WHERE ($1::uuid IS NULL OR k.tenant_id = $1)
     AND ($3::double precision >= 100 OR persistence.in_sample(k.id, $3))
@@ -88,7 +88,7 @@ FROM (
     )
 ) AS kept
 FULL JOIN pg_temp.{table} AS folded ON folded.tenant_id = kept.tenant_id AND folded.id = kept.id
-WHERE to_jsonb(kept) - 'state' IS DISTINCT FROM to_jsonb(folded) - 'state'
+WHERE to_jsonb(kept) IS DISTINCT FROM to_jsonb(folded) - 'state'
   AND NOT (kept.id IS NULL AND $4::boolean AND folded.status = 'PUBLISHED')
 """
 
@@ -227,12 +227,21 @@ async def compare(connection: asyncpg.Connection, scope: Scope) -> tuple[int, di
         rows[table.name] = await connection.fetchval(naming(_COUNT, table=table.name))
         is_purged = table is OUTBOX_EVENTS
         await connection.execute(
-            naming(_COMPARE, table=table.name), scope.tenant_id, scope.since, scope.sample, is_purged, table.name
+            naming(_COMPARE, table=table.name).replace("{columns}", _compared(table)),
+            scope.tenant_id,
+            scope.since,
+            scope.sample,
+            is_purged,
+            table.name,
         )
     await connection.execute(_STATES, scope.tenant_id, scope.since, scope.sample)
     await connection.execute(_QUEUE, scope.tenant_id)
     await connection.execute(_EXPLAIN)
     return events, rows
+
+
+def _compared(table: Table) -> str:
+    return ", ".join(quote(column.name) for column in table.columns if column.name != "state")
 
 
 def _difference(row: asyncpg.Record) -> Difference:

@@ -12,6 +12,10 @@ from persistence.errors import Conflict, InvalidInput, TooLarge
 from persistence.models import NewEvent
 from persistence.settings import Settings
 
+_MAY_WAIT = frozenset(
+    name for name, kind in CANON.event_types.items() if CANON.transitions[kind.aggregate][name].target in {"CANCELLED", "SKIPPED"}
+)
+
 
 class EventBuffer:
     """Collects the events of a transaction, and hands them out in batches that ``append_events`` takes.
@@ -69,7 +73,7 @@ class EventBuffer:
         self._pending_ids.append(event.id)
         self._pending_bytes += len(encoded) + 1
         self.asks_for_delivery = self.asks_for_delivery or event.event_type == "EFFECT_REQUESTED"
-        self._may_wait = self._may_wait or event.event_type == "EFFECT_CANCELLED" or "ordering_key" in event.event_data
+        self._may_wait = self._may_wait or event.event_type in _MAY_WAIT or "ordering_key" in event.event_data
 
     def __bool__(self) -> bool:
         return bool(self._pending)

@@ -298,3 +298,89 @@ async def test_an_unreadable_value_does_not_hide_the_rest(plane: Plane, tenant: 
     )
     assert "unreadable" in runs[odd.id].input_data
     assert str(late.id) in trace.model_dump_json()
+
+
+def event(event_type: str, subject: Any, version: int, data: dict[str, Any], of: Any, **more: Any) -> dict[str, Any]:
+    """One event, as it goes to append_events; ``of`` has the correlation and the last event, its cause."""
+    return {
+        "id": str(new_id()), "event_type": event_type, "event_version": 1, "aggregate_type": CANON.event_types[event_type].aggregate,
+        "aggregate_id": str(subject), "aggregate_version": version, "event_data": data, "correlation_id": str(of.correlation_id),
+        "causation_id": str(of.last_event_id), "actor": "agent:x", "source": "service", **more,
+    }  # fmt: skip
+
+
+async def send(plane: Plane, tenant: Tenant, *batch: dict[str, Any]) -> list[bool]:
+    async with plane.pool.acquire() as connection:
+        rows = await connection.fetch(APPEND, tenant.tenant_id, plane.settings.user_id, json.dumps(batch))
+    return [row["is_new"] for row in rows]
+
+
+@pytest.mark.parametrize("state", [r'"\ud800"', r'"\u0000"', "1e200000", "{"])
+async def test_a_state_that_cannot_be_read_is_refused(plane: Plane, tenant: Tenant, state: str) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    data = {"run_id": str(run.id), "digest": sha256(state.encode()).hexdigest(), "size_bytes": len(state)}
+    with pytest.raises(asyncpg.PostgresError, match="attachment is no JSON that PostgreSQL can hold"):
+        await send(plane, tenant, event("CHECKPOINT_SAVED", new_id(), 1, data, run, attachment=state))
+
+
+async def test_the_state_of_a_checkpoint_is_kept_however_its_id_is_written(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    saved = new_id()
+    data = {"run_id": str(run.id), "digest": sha256(b"[7]").hexdigest(), "size_bytes": 3}
+    await send(plane, tenant, event("CHECKPOINT_SAVED", str(saved).upper(), 1, data, run, attachment="[7]"))
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        assert (await tx.checkpoints.get(saved)).state == [7]
+
+
+async def test_versions_go_up_in_a_batch(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    child = new_id()
+    begun = event("RUN_STARTED", child, 1, {"run_type": "r", "parent_run_id": str(run.id)}, run)
+    ended = event("RUN_COMPLETED", child, 2, {}, run)
+    with pytest.raises(asyncpg.PostgresError, match="version 2 stands before version 1 in the batch"):
+        await send(plane, tenant, ended, begun)
+    assert await send(plane, tenant, begun, ended) == [True, True]
+
+
+async def test_a_run_is_not_its_own_parent(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    one, other = new_id(), new_id()
+    for batch in (
+        [event("RUN_STARTED", one, 1, {"run_type": "r", "parent_run_id": str(one)}, run)],
+        [
+            event("RUN_STARTED", one, 1, {"run_type": "r", "parent_run_id": str(other)}, run),
+            event("RUN_STARTED", other, 1, {"run_type": "r", "parent_run_id": str(one)}, run),
+        ],
+    ):
+        with pytest.raises(asyncpg.PostgresError, match="parent_run_id: RUN .* begins after it"):
+            await send(plane, tenant, *batch)
+
+
+async def test_a_batch_without_step_indexes_is_answered_when_it_is_sent_again(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    steps = [event("STEP_STARTED", new_id(), 1, {"run_id": str(run.id), "step_type": "s"}, run) for _ in range(2)]
+    assert await send(plane, tenant, *steps) == [True, True]
+    assert await send(plane, tenant, *steps) == [False, False]
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        assert sorted(step.step_index for step in await tx.steps.all(run_id=run.id)) == [0, 1]
+
+
+async def test_who_is_no_member_waits_for_no_key(plane: Plane, tenant: Tenant, dsn: str) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+        tx.effects.request(run, "TEST", spec={}, idempotency_key="k", ordering_key="o")
+        await tx.flush()  # the key is this transaction's now
+        stranger = await asyncpg.connect(dsn)
+        try:
+            await stranger.execute("SET lock_timeout = '20s'")
+            asked = event("EFFECT_REQUESTED", new_id(), 1, {"effect_type": "TEST", "ordering_key": "o"}, run)
+            with pytest.raises(asyncpg.PostgresError) as refused:
+                await stranger.fetch(APPEND, tenant.tenant_id, new_id(), json.dumps([asked]))
+            assert refused.value.sqlstate == "PE005"
+        finally:
+            await stranger.close()

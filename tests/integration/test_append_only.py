@@ -106,4 +106,5 @@ def test_the_event_repository_appends_and_reads_and_nothing_else() -> None:
         "of_aggregate",
         "read",
         "read_each",
+        "read_rows",
     }

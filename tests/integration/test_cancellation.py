@@ -3,12 +3,13 @@
 import asyncio
 from uuid import UUID
 
+import asyncpg
 import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.errors import InvalidTransition, PersistenceError
-from persistence.models import Effect, Run, Tenant
+from persistence.errors import InvalidInput, InvalidTransition, PersistenceError
+from persistence.models import Effect, NewSignal, Run, Tenant
 from persistence.outbox import Delivery, PermanentFailure, RetryLater, Worker
 from persistence.outbox.queue import OutboxQueue, Settlement
 from tests.helpers import ACTOR, get_effect, let_time_pass, start_run, worker_with
@@ -34,6 +35,18 @@ async def statuses(plane: Plane, tenant: Tenant, run_id: UUID) -> dict[str, list
             "effects": [effect.status for effect in await tx.effects.all(run_id=run_id)],
             "runs": [run.status for run in await tx.runs.all(parent_run_id=run_id)],
         }
+
+
+async def until_somebody_waits(dsn: str) -> None:
+    """Until another session of this login waits for a lock."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        while not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock')"
+        ):
+            await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
 
 
 async def busy_run(plane: Plane, tenant: Tenant) -> Run:
@@ -373,3 +386,62 @@ async def test_cancelling_twice_and_again_after_a_lost_answer(plane: Plane, tena
         assert [result.is_new for result in again.results] == [False]
     with pytest.raises(PersistenceError):
         await cancel(plane, tenant, run)
+
+
+@pytest.mark.parametrize("how", ["complete", "cancel"])
+async def test_what_is_begun_before_an_end_and_comes_in_after_it_is_refused(
+    plane: Plane, tenant: Tenant, dsn: str, how: str
+) -> None:
+    """A birth that has its number in the log already, waits for somebody else, and meanwhile its run ends."""
+    run = await start_run(plane, tenant.tenant_id)
+
+    async def begin() -> None:
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            step = tx.steps.start(run, step_type="late")
+            tx.effects.request(step, "TEST", spec={}, idempotency_key="late")
+            tx.signals.record(NewSignal(source_channel="web", source_id="1", signal_type="order"))
+
+    with pytest.raises(ZeroDivisionError):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.signals.record(NewSignal(source_channel="web", source_id="1", signal_type="order"))
+            await tx.flush()
+            beginning = asyncio.create_task(begin())
+            await until_somebody_waits(dsn)
+            async with plane.transaction(tenant.tenant_id, actor=ACTOR) as other:
+                getattr(other.runs, how)(run)
+            raise ZeroDivisionError
+    with pytest.raises(InvalidTransition, match="cannot begin or go on: its (RUN|STEP)"):
+        await beginning
+    assert await statuses(plane, tenant, run.id) == {"steps": [], "calls": [], "effects": [], "runs": []}
+
+
+async def test_a_run_does_not_end_in_a_snapshot(plane: Plane, tenant: Tenant) -> None:
+    """It would not see what began in it meanwhile."""
+    run = await start_run(plane, tenant.tenant_id)
+    with pytest.raises(InvalidInput, match="transaction_isolation: RUN .* cannot end in a transaction that is repeatable read"):
+        async with plane.snapshot(tenant.tenant_id, actor=ACTOR) as tx:
+            await tx.runs.get(run.id)
+            async with plane.transaction(tenant.tenant_id, actor=ACTOR) as other:
+                other.steps.start(run, step_type="late")
+            tx.runs.cancel(run)
+    async with plane.snapshot(tenant.tenant_id, actor=ACTOR) as tx:
+        mine = tx.runs.start(run_type="of this transaction")
+        await tx.flush()
+        tx.runs.complete(mine)
+    assert (await reread(plane, tenant, mine)).status == "COMPLETED"
+
+
+async def test_an_attempt_that_fails_while_its_cancellation_commits_is_recorded(plane: Plane, tenant: Tenant, dsn: str) -> None:
+    queue = OutboxQueue(plane.pool, plane.settings, "w")
+    run = await start_run(plane, tenant.tenant_id)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        effect = tx.effects.request(run, "TEST", spec={}, idempotency_key="k")
+    [delivery] = await queue.claim({"TEST": 10}, 60)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        tx.runs.cancel(run)
+        await tx.flush()
+        settling = asyncio.create_task(queue.settle([Settlement(delivery, "FAILED", '{"message": "boom"}', 0.0)]))
+        await until_somebody_waits(dsn)
+    assert await settling == {effect.id}
+    ended = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (ended.status, ended.retry_count, ended.error_details) == ("CANCELLED", 1, {"message": "boom"})

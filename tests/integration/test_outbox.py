@@ -1,7 +1,9 @@
 """From request to delivery: leases, attempts, backoff, dead letters, fairness."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -449,3 +451,64 @@ async def test_an_entry_that_is_committed_late_is_claimed_at_once(plane: Plane, 
     claimed = {delivery.effect_id for delivery in await queue.claim({"TEST": 10}, lease=60)}
     assert late.id in claimed
     assert len(claimed) == 2
+
+
+async def test_a_plain_function_does_not_hold_up_the_worker(plane: Plane, tenant: Tenant) -> None:
+    """Two attempts, each of which ends only when the other has begun, and a context variable that the thread sees."""
+    both = threading.Barrier(2, timeout=60)
+    context: ContextVar[str] = ContextVar("context", default="none")
+    threads = set()
+
+    def deliver(delivery: Delivery) -> dict[str, str]:
+        both.wait()
+        threads.add(threading.current_thread() is threading.main_thread())
+        return {"context": context.get()}
+
+    effects = [await request_effect(plane, tenant.tenant_id, key) for key in ("1", "2")]
+    context.set("of the caller")
+    assert await worker_with(deliver, concurrency=2).drain(plane) == 2
+    assert threads == {False}
+    for effect in effects:
+        stored = await get_effect(plane, tenant.tenant_id, effect.id)
+        assert (stored.status, stored.execution_result) == ("EXECUTED", {"context": "of the caller"})
+
+
+@pytest.mark.parametrize("error", [PermanentFailure("never"), StopIteration("odd"), SystemExit(3)])
+async def test_what_a_plain_function_raises_is_recorded(plane: Plane, tenant: Tenant, error: BaseException) -> None:
+    def deliver(_: Delivery) -> None:
+        raise error
+
+    effect = await request_effect(plane, tenant.tenant_id)
+    await worker_with(deliver, max_attempts=1).drain(plane)
+    stored = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert stored.status == "DEAD_LETTER"
+    assert str(error) in str(stored.error_details)
+
+
+async def test_drain_until_settled_sees_retries_through(plane: Plane, tenant: Tenant) -> None:
+    attempts = []
+
+    async def deliver(delivery: Delivery) -> None:
+        attempts.append(delivery.attempt)
+        if len(attempts) < 3:
+            raise RuntimeError("not yet")
+
+    effect = await request_effect(plane, tenant.tenant_id)
+    worker = worker_with(deliver, backoff=Backoff(base=0.2, cap=0.2))
+    assert await worker.drain(plane, until="settled", timeout=120) == 3
+    assert attempts == [1, 2, 3]
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).status == "EXECUTED"
+
+
+async def test_drain_until_settled_waits_for_what_others_hold(plane: Plane, tenant: Tenant) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    other = queue_of(plane, "other")
+    [held] = await other.claim({"TEST": 1}, 300)
+    worker = worker_with(succeed)
+    assert await worker.drain(plane) == 0
+    with pytest.raises(TimeoutError):
+        await worker.drain(plane, until="settled", timeout=0.3)
+    draining = asyncio.create_task(worker.drain(plane, until="settled", timeout=120))
+    await other.settle([Settlement(held, "EXECUTED", "{}")])
+    assert await draining == 0
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).status == "EXECUTED"

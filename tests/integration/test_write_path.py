@@ -18,7 +18,7 @@ from persistence.errors import (
     TooLarge,
     UnknownEventType,
 )
-from persistence.models import NewEvent, NewSignal, Tenant, new_id
+from persistence.models import NewEvent, NewSignal, Step, Tenant, new_id
 from persistence.outbox.queue import OutboxQueue
 from tests.helpers import ACTOR, TENANT_EVENTS, get_effect, request_effect, start_run
 
@@ -174,6 +174,23 @@ async def test_an_effect_is_requested_once_for_each_key(plane: Plane, tenant: Te
             tx.effects.request(run, "TEST", spec={"to": "z"}, idempotency_key="key")
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         assert (await tx.effects.count(), await tx.outbox.count()) == (2, 2)
+
+
+async def test_what_known_effects_caused_is_caused_by_what_caused_them(plane: Plane, tenant: Tenant) -> None:
+    run = await start_run(plane, tenant.tenant_id)
+
+    async def ask() -> Step:
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            step = tx.steps.start(run, step_type="s")
+            first = tx.effects.request(run, "TEST", spec={}, idempotency_key="1", because=step)
+            second = tx.effects.request(run, "TEST", spec={}, idempotency_key="2", because=first)
+            return tx.steps.complete(step, because=second)
+
+    await ask()
+    again = await ask()
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        begun, ended = await tx.events.of_aggregate(again.id)
+        assert (ended.event_type, ended.causation_id) == ("STEP_COMPLETED", begun.id)
 
 
 async def test_an_error_inside_the_block_leaves_nothing(plane: Plane, tenant: Tenant) -> None:

@@ -23,8 +23,8 @@ AS $$
 DECLARE
   look record;
   known jsonb;
+  asked jsonb;
   batch orchestration_events[];
-  ends boolean;
   deltas aggregate_delta[];
   attachments jsonb;
   done boolean;
@@ -39,11 +39,12 @@ BEGIN
     events @? '$[*] ? (@.aggregate_type == "EFFECT")' AS has_effects,
     events @? '$[*] ? (exists(@.event_data.ordering_key))' AS has_keys,
     events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
-    events @? '$[*] ? (exists(@.attachment))' AS has_attachments
+    events @? '$[*] ? (exists(@.attachment))' AS has_attachments,
+    events @? '$[*] ? (@.event_type like_regex "^(RUN|STEP)_(COMPLETED|FAILED|CANCELLED|SKIPPED)$")' AS has_ends
   INTO look
   FROM canon.size_limits AS l
   WHERE l.is_only;
-  IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments THEN
+  IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments OR look.has_ends THEN
     IF look.is_no_batch THEN
       PERFORM refuse_batch(events);
     END IF;
@@ -53,8 +54,13 @@ BEGIN
     END IF;
     IF look.has_keys THEN
       PERFORM lock_keys(array_agg(append_events.tenant_id), array_agg(e.event #>> '{event_data,ordering_key}'))
-      FROM jsonb_array_elements(events) AS e (event);
+      FROM jsonb_array_elements(events) AS e (event)
+      JOIN user_tenants AS ut ON ut.tenant_id = append_events.tenant_id AND ut.user_id = append_events.user_id;
     END IF;
+    IF look.has_ends THEN
+      done := lock_ending(append_events.tenant_id, append_events.user_id, events);
+    END IF;
+    asked := events;
     IF look.lacks_indexes THEN
       events := with_step_indexes(append_events.tenant_id, events);
     END IF;
@@ -106,14 +112,13 @@ BEGIN
   IF cardinality(batch) = jsonb_array_length(events) THEN
     -- (Functions are called by assignment: plpgsql evaluates that without a query.)
     deltas := batch_deltas(batch);
-    ends := lock_ending(deltas);
     done := fold_deltas(deltas, attachments);
     done := check_causes(batch);
     done := check_wholes(batch);
     IF look.has_effects THEN
       PERFORM queue_effects(deltas);
     END IF;
-    IF ends THEN
+    IF look.has_ends THEN
       done := end_parts(batch, deltas);
     END IF;
     IF batch[1].sequence_number <= 100000 AND (  -- a young log
@@ -129,7 +134,7 @@ BEGIN
   ELSE
     PERFORM enter_tenant(append_events.tenant_id, append_events.user_id);
     RETURN QUERY
-      SELECT * FROM explain_missing(append_events.tenant_id, events);
+      SELECT * FROM explain_missing(append_events.tenant_id, coalesce(asked, events));
   END IF;
   IF known <> '[]' THEN
     RETURN QUERY

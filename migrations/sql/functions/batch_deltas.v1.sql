@@ -22,13 +22,14 @@ BEGIN
   WITH chained AS (
     SELECT
       e.tenant_id, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_type, e.correlation_id, e.causation_id, e.actor, e.id,
-      e.created_at,
+      e.created_at, e.sequence_number,
       t.to_status,
       t.counts,
       event_document(e.event_data, e.occurred_at, t.stamps, t.clears) AS doc,
       lag(e.aggregate_version) OVER life AS previous_version,
       lag(t.to_status) OVER life AS previous_status,
-      lag(e.correlation_id) OVER life AS previous_correlation
+      lag(e.correlation_id) OVER life AS previous_correlation,
+      lag(e.sequence_number) OVER life AS previous_number
     FROM unnest(batch) AS e
     JOIN canon.event_types AS t USING (event_type, event_version)
     WINDOW life AS (PARTITION BY e.tenant_id, e.aggregate_type, e.aggregate_id ORDER BY e.aggregate_version)
@@ -56,6 +57,7 @@ BEGIN
         c.previous_version IS NOT NULL
         AND (
           c.aggregate_version <> c.previous_version + 1
+          OR c.sequence_number < c.previous_number
           OR c.correlation_id <> c.previous_correlation
           OR NOT EXISTS (
             SELECT FROM canon.state_transitions AS allowed

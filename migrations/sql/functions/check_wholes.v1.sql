@@ -1,5 +1,6 @@
 -- Refuses a batch in which something begins, or goes on after a pause, while what it is a part of is not open any more (canon.part_of), or that is not
--- of its correlation, or of another run. Called after the fold: what was ended by the same batch counts as open up to the event that ended it.
+-- of its correlation, or of another run. Called after the fold: what was ended by this very batch counts as open up to the event that ended it; what
+-- somebody else ended meanwhile is ended, whichever number its end has.
 -- Each whole is looked up once as long as its parts stand together.
 CREATE FUNCTION persistence.check_wholes(batch persistence.orchestration_events[]) RETURNS boolean
 LANGUAGE plpgsql
@@ -14,6 +15,7 @@ DECLARE
   run_correlation uuid;
   run_event uuid;
   run_ended bigint;
+  run_is_of_batch boolean;
   step_id uuid;
   step_status text;
   step_run uuid;
@@ -53,19 +55,31 @@ BEGIN
     IF its_run IS NOT NULL THEN
       IF its_run IS DISTINCT FROM run_id THEN
         run_id := its_run;
-        SELECT r.status, r.correlation_id, r.last_event_id
-        INTO run_status, run_correlation, run_event
+        SELECT r.status, r.correlation_id, r.last_event_id, r.xmin = pg_current_xact_id()::xid
+        INTO run_status, run_correlation, run_event, run_is_of_batch
         FROM runs AS r
         WHERE r.tenant_id = tenant
           AND r.id = run_id
         FOR KEY SHARE;
         run_ended := NULL;
         IF run_status NOT IN ('PENDING', 'RUNNING', 'WAITING') THEN
-          SELECT x.sequence_number INTO run_ended FROM orchestration_events AS x WHERE x.tenant_id = tenant AND x.id = run_event;
+          run_ended := coalesce((SELECT x.sequence_number FROM unnest(batch) AS x WHERE x.id = run_event), 0);
         END IF;
       END IF;
       IF run_correlation <> e.correlation_id OR run_ended < e.sequence_number THEN
         PERFORM refuse_part(e, 'RUN', run_id, run_status, run_correlation);
+      END IF;
+      IF run_is_of_batch AND e.aggregate_type = 'RUN' AND EXISTS (
+        SELECT
+        FROM unnest(batch) AS x
+        WHERE x.aggregate_id = run_id
+          AND x.aggregate_version = 1
+          AND x.sequence_number >= e.sequence_number
+      ) THEN
+        RAISE EXCEPTION USING
+          ERRCODE = 'PE008',
+          MESSAGE = format('parent_run_id: RUN %s is named as the parent of %s and begins after it, or is the same', run_id, e.aggregate_id),
+          HINT = 'Put the parent before its children in the batch.';
       END IF;
     END IF;
     IF its_step IS NOT NULL THEN
@@ -79,7 +93,7 @@ BEGIN
         FOR KEY SHARE;
         step_ended := NULL;
         IF step_status NOT IN ('PENDING', 'RUNNING', 'WAITING') THEN
-          SELECT x.sequence_number INTO step_ended FROM orchestration_events AS x WHERE x.tenant_id = tenant AND x.id = step_event;
+          step_ended := coalesce((SELECT x.sequence_number FROM unnest(batch) AS x WHERE x.id = step_event), 0);
         END IF;
       END IF;
       IF step_run <> its_run THEN

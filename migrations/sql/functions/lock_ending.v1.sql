@@ -1,22 +1,39 @@
--- Locks the runs and steps that are about to end, so that nothing begins in them meanwhile: whoever begins a part holds the row's key (the foreign
--- key's lock, and check_wholes), and this waits for them. Returns whether any run or step ends.
-CREATE FUNCTION persistence.lock_ending(deltas persistence.aggregate_delta[]) RETURNS boolean
+-- Locks the runs and steps that a batch is about to end, before it has its numbers in the log: whoever begins a part holds the row's key (the foreign
+-- key's lock, and check_wholes). So what began first is seen, and what comes later is refused.
+CREATE FUNCTION persistence.lock_ending(tenant_id uuid, user_id uuid, events jsonb) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
-  d aggregate_delta;
-  ends boolean := false;
+  ending record;
 BEGIN
-  FOREACH d IN ARRAY deltas LOOP
-    IF d.aggregate_type IN ('RUN', 'STEP') AND d.status IN ('COMPLETED', 'FAILED', 'CANCELLED', 'SKIPPED') THEN
-      ends := true;
-      IF d.first_version > 1 AND d.aggregate_type = 'RUN' THEN
-        PERFORM FROM runs AS r WHERE r.tenant_id = d.tenant_id AND r.id = d.id FOR UPDATE;
-      ELSIF d.first_version > 1 THEN
-        PERFORM FROM steps AS s WHERE s.tenant_id = d.tenant_id AND s.id = d.id FOR UPDATE;
-      END IF;
+  FOR ending IN
+    SELECT DISTINCT e.event ->> 'aggregate_type' AS kind, (e.event ->> 'aggregate_id')::uuid AS id
+    FROM jsonb_array_elements(events) AS e (event)
+    JOIN user_tenants AS ut ON ut.tenant_id = lock_ending.tenant_id AND ut.user_id = lock_ending.user_id
+    JOIN canon.event_types AS t ON t.event_type = e.event ->> 'event_type' AND t.is_current AND t.ends
+    ORDER BY kind, id
+  LOOP
+    IF ending.kind = 'RUN' THEN
+      PERFORM FROM runs AS r WHERE r.tenant_id = lock_ending.tenant_id AND r.id = ending.id FOR UPDATE;
+    ELSE
+      PERFORM FROM steps AS s WHERE s.tenant_id = lock_ending.tenant_id AND s.id = ending.id FOR UPDATE;
+    END IF;
+    IF FOUND AND current_setting('transaction_isolation') <> 'read committed' AND NOT EXISTS (
+      SELECT
+      FROM orchestration_events AS e
+      WHERE e.tenant_id = lock_ending.tenant_id
+        AND e.aggregate_id = ending.id
+        AND e.aggregate_version = 1
+        AND e.transaction_id = pg_current_xact_id()
+    ) THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format(
+          'transaction_isolation: %s %s cannot end in a transaction that is %s', ending.kind, ending.id, current_setting('transaction_isolation')
+        ),
+        HINT = 'What began in it meanwhile would not be seen. Use plane.transaction instead of a snapshot, or READ COMMITTED.';
     END IF;
   END LOOP;
-  RETURN ends;
+  RETURN true;
 END
 $$;

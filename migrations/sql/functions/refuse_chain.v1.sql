@@ -12,7 +12,8 @@ BEGIN
       e.*,
       lag(e.aggregate_version) OVER life AS previous_version,
       lag(t.to_status) OVER life AS previous_status,
-      lag(e.correlation_id) OVER life AS previous_correlation
+      lag(e.correlation_id) OVER life AS previous_correlation,
+      lag(e.sequence_number) OVER life AS previous_number
     FROM unnest(batch) AS e
     JOIN canon.event_types AS t USING (event_type, event_version)
     WINDOW life AS (PARTITION BY e.tenant_id, e.aggregate_type, e.aggregate_id ORDER BY e.aggregate_version)
@@ -20,6 +21,7 @@ BEGIN
   WHERE c.previous_version IS NOT NULL
     AND (
       c.aggregate_version <> c.previous_version + 1
+      OR c.sequence_number < c.previous_number
       OR c.correlation_id <> c.previous_correlation
       OR NOT EXISTS (
         SELECT FROM canon.state_transitions AS allowed
@@ -38,6 +40,13 @@ BEGIN
         '%s %s: version %s cannot follow version %s', bad.aggregate_type, bad.aggregate_id, bad.aggregate_version, bad.previous_version
       ),
       HINT = 'Number the events of one aggregate without gaps.';
+  ELSIF bad.sequence_number < bad.previous_number THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = format(
+        '%s %s: version %s stands before version %s in the batch', bad.aggregate_type, bad.aggregate_id, bad.aggregate_version, bad.previous_version
+      ),
+      HINT = 'Put the events of one aggregate in the order of their versions.';
   ELSIF bad.correlation_id <> bad.previous_correlation THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE008',

@@ -181,6 +181,18 @@ BEGIN
       MESSAGE = 'an effect was cancelled while it was being settled',
       HINT = 'Repeat the call.';
   END;
+  IF settled.queued < cardinality(ids) AND EXISTS (
+    SELECT
+    FROM unnest(tenant_ids, ids, lease_tokens) AS g (tenant_id, id, lease_token)
+    JOIN outbox_queue AS q ON q.tenant_id = g.tenant_id AND q.id = g.id AND q.lease_token = g.lease_token
+    WHERE q.held_by = 'CANCELLED'
+  ) THEN
+    -- The same, but the entry was cancelled, and is still held by this worker: neither arm above has seen it as it is now.
+    RAISE EXCEPTION USING
+      ERRCODE = 'serialization_failure',
+      MESSAGE = 'an effect was cancelled while it was being settled',
+      HINT = 'Repeat the call.';
+  END IF;
 
   IF cardinality(settled.ids) <> settled.queued OR settled.effects <> settled.queued THEN
     RAISE EXCEPTION USING
