@@ -129,7 +129,7 @@ BEGIN
           WHEN p.kind = 'TOOL_CALL' THEN '{}'
           ELSE jsonb_build_object('error_details', jsonb_build_object('type', 'Cancelled', 'message', c.reason))
         END,
-        p.correlation_id, c.id, c.actor, c.source, statement_timestamp()
+        p.correlation_id, c.id, c.actor, c.source, clock_timestamp()
       FROM (SELECT DISTINCT ON (p.id) p.* FROM parts AS p ORDER BY p.id, p.cause_id) AS p
       JOIN causes AS c ON c.id = p.cause_id
       JOIN canon.event_types AS t ON t.event_type = p.event_type AND t.is_current
