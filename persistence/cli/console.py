@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
@@ -31,8 +32,14 @@ except ImportError:  # it does not run on Windows
 
 T = TypeVar("T")
 
-console = Console()
-error_console = Console(stderr=True)
+
+def _width(stream: Any) -> int | None:
+    """None: as wide as the terminal, or as COLUMNS says. What goes into a file or a pipe is not folded: ids stay whole."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else 1000
+
+
+console = Console(width=_width(sys.stdout))
+error_console = Console(stderr=True, width=_width(sys.stderr))
 
 
 class Format(StrEnum):

@@ -184,3 +184,17 @@ def test_what_a_restore_holds_back_is_cancelled_or_released(data_dir: str, tmp_p
     assert "is not held back" in typed("restore", "cancel", "--id", first, "--reason", "again", "--data-dir", new, expect=1)
     assert "1 released" in typed("restore", "release", "--id", second, "--data-dir", new)
     assert "119 passed" in typed("fit", "--data-dir", new)
+
+
+@pytest.mark.usefixtures("running")
+def test_ids_stay_whole_in_a_pipe(data_dir: str) -> None:
+    narrow = {name: value for name, value in environment().items() if name != "COLUMNS"}
+    found = subprocess.run(
+        [*COMMAND, "runs", "list", "--tenant", "demo", "--data-dir", data_dir],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=narrow,
+        timeout=120,
+    )
+    assert re.search(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", found.stdout)
