@@ -84,7 +84,8 @@ def _options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {"timeout": settings.connect_timeout, "command_timeout": None, "reset": _keep_session}
     if settings.transaction_pooler:
         return options | {"statement_cache_size": 0}
-    return options | {"server_settings": {"application_name": APPLICATION, "search_path": "persistence", **time_limits(settings)}}
+    session = {"application_name": APPLICATION, "search_path": "persistence", "default_transaction_isolation": "read committed"}
+    return options | {"server_settings": {**session, **time_limits(settings)}}
 
 
 def time_limits(settings: Settings) -> dict[str, str]:

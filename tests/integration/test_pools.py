@@ -1,6 +1,7 @@
 """Sessions have time limits; behind a transaction-mode pooler they have no state."""
 
 import asyncpg
+import psycopg
 import pytest
 
 from persistence import Plane
@@ -21,6 +22,16 @@ async def test_sessions_have_time_limits_and_the_schema_on_their_path(plane: Pla
     async with plane.pool.acquire() as connection:
         assert tuple(await connection.fetchrow(LIMITS)) == ("30s", "10s", "1min")
         assert await connection.fetchval("SHOW search_path") == "persistence"
+
+
+async def test_transactions_are_read_committed_whatever_the_database_says(
+    dsn: str, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    admin.execute(f"ALTER DATABASE {admin.info.dbname} SET default_transaction_isolation = 'repeatable read'")
+    async with Plane(dsn=dsn) as plane:
+        run = await start_run(plane, tenant.tenant_id)
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            assert tx.runs.complete(await tx.runs.get(run.id)).status == "COMPLETED"
 
 
 async def test_behind_a_transaction_pooler_limits_end_with_the_transaction(dsn: str, tenant: Tenant) -> None:
