@@ -7,10 +7,13 @@ DECLARE
   ending record;
 BEGIN
   FOR ending IN
-    SELECT DISTINCT e.event ->> 'aggregate_type' AS kind, (e.event ->> 'aggregate_id')::uuid AS id
-    FROM jsonb_array_elements(events) AS e (event)
-    JOIN user_tenants AS ut ON ut.tenant_id = lock_ending.tenant_id AND ut.user_id = lock_ending.user_id
-    JOIN canon.event_types AS t ON t.event_type = e.event ->> 'event_type' AND t.is_current AND t.ends
+    SELECT e.aggregate_type AS kind, e.aggregate_id AS id
+    FROM jsonb_to_recordset(events) AS e (event_type text, aggregate_type text, aggregate_id uuid, aggregate_version integer)
+    WHERE e.aggregate_type IN ('RUN', 'STEP')
+    GROUP BY kind, id
+    HAVING min(e.aggregate_version) > 1  -- nobody else can see what begins with the batch
+      AND bool_or(e.event_type = ANY (ARRAY(SELECT t.event_type FROM canon.event_types AS t WHERE t.is_current AND t.ends)))
+      AND EXISTS (SELECT FROM user_tenants AS ut WHERE ut.tenant_id = lock_ending.tenant_id AND ut.user_id = lock_ending.user_id)
     ORDER BY kind, id
   LOOP
     IF ending.kind = 'RUN' THEN
