@@ -384,3 +384,13 @@ async def test_who_is_no_member_waits_for_no_key(plane: Plane, tenant: Tenant, d
             assert refused.value.sqlstate == "PE005"
         finally:
             await stranger.close()
+
+
+async def test_a_recorded_step_has_no_open_call(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    step = new_id()
+    call = event("TOOL_CALL_STARTED", new_id(), 1, {"run_id": str(run.id), "step_id": str(step), "tool_name": "t"}, run)
+    recorded = event("STEP_RECORDED", step, 1, {"run_id": str(run.id), "step_type": "s"}, run)
+    with pytest.raises(asyncpg.PostgresError, match="STEP .* cannot complete: its TOOL_CALL"):
+        await send(plane, tenant, call, recorded)

@@ -40,7 +40,7 @@ BEGIN
     events @? '$[*] ? (exists(@.event_data.ordering_key))' AS has_keys,
     events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
     events @? '$[*] ? (exists(@.attachment))' AS has_attachments,
-    events @? '$[*] ? (@.event_type like_regex "^(RUN|STEP)_(COMPLETED|FAILED|CANCELLED|SKIPPED)$")' AS has_ends
+    events @? '$[*] ? (@.event_type like_regex "^(RUN|STEP)_(COMPLETED|FAILED|CANCELLED|SKIPPED|RECORDED)$")' AS has_ends
   INTO look
   FROM canon.size_limits AS l
   WHERE l.is_only;
