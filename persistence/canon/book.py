@@ -167,14 +167,13 @@ class Canon:
         return [{**shared, **row} for row in (current, *past)]
 
     def _consequences(self, kind: EventType) -> dict[str, bool]:
-        """What the write path has to look at. needs_whole: begins a part or lets it go on; may_begin: needs no cause when it is first; ends:
-        leaves the open statuses of what may have parts; cancels: parts are to be cancelled with it.
+        """What the write path has to look at. may_begin: needs no cause when it is first; ends: leaves the open statuses of what may
+        have parts; cancels: parts are to be cancelled with it.
         """
         way, aggregate = self.transitions[kind.aggregate][kind.name], self.aggregates[kind.aggregate]
         has_parts = any(whole.aggregate == kind.aggregate for part in self.aggregates.values() for whole in part.part_of.values())
         ends = has_parts and bool(aggregate.open) and way.target not in aggregate.open
         return {
-            "needs_whole": bool(aggregate.part_of) and (NEW in way.sources or way.target == "RUNNING"),
             "may_begin": NEW in way.sources and not any(column == "run_id" for column in aggregate.part_of),
             "ends": ends,
             "cancels": ends and way.target in {"CANCELLED", "SKIPPED"},

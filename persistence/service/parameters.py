@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from persistence.models.base import in_utc
 
@@ -23,3 +23,11 @@ Since = Annotated[
 Until = Annotated[
     datetime | None, AfterValidator(_in_utc), Query(description="Older than this moment; without a time zone in UTC.")
 ]
+
+
+class Reason(BaseModel):
+    """Why something is given up or refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(min_length=1, max_length=1000, examples=["the order was withdrawn"])

@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from persistence.models import Run
 from persistence.queries.causation import Causation, causation_of
@@ -16,20 +15,12 @@ from persistence.queries.trace import Trace, trace_run
 from persistence.queries.waterfall import Waterfall, waterfall
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
-from persistence.service.parameters import Cursor, Limit, Since, Until
+from persistence.service.parameters import Cursor, Limit, Reason, Since, Until
 from persistence.service.problems import responses
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
 RunId = Annotated[UUID, Path(description="Id of a run.")]
-
-
-class Reason(BaseModel):
-    """Why a run is given up."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    message: str = Field(min_length=1, max_length=1000, examples=["the order was withdrawn"])
 
 
 @router.get("", response_model=RunPage, summary="List runs", responses=responses())

@@ -11,7 +11,7 @@ from persistence.models import NewSignal, Page, Signal
 from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
-from persistence.service.parameters import Cursor, Limit
+from persistence.service.parameters import Cursor, Limit, Reason
 from persistence.service.problems import Refused, responses
 
 router = APIRouter(prefix="/v1/signals", tags=["signals"])
@@ -84,14 +84,6 @@ async def read(caller: Reading, signal_id: SignalId, response: Response) -> Sign
         signal = await tx.signals.get(signal_id)
     tag(response, signal)
     return signal
-
-
-class Reason(BaseModel):
-    """Why a signal is refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    message: str = Field(min_length=1, max_length=1000, examples=["nobody knows this customer"])
 
 
 @router.post("/{signal_id}/retry", response_model=Signal, summary="Retry a signal", responses=responses(404, 409, 412, 413, 428))

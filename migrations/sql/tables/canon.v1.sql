@@ -43,7 +43,6 @@ CREATE TABLE canon.event_types (
   later_keys     text[] NOT NULL,
   field_rules    jsonb NOT NULL,
   data_rule      jsonpath NOT NULL,
-  needs_whole    boolean NOT NULL,
   may_begin      boolean NOT NULL,
   ends           boolean NOT NULL,
   cancels        boolean NOT NULL,
@@ -55,7 +54,6 @@ COMMENT ON COLUMN canon.event_types.creating_keys IS 'keys that a first event ne
 
 COMMENT ON COLUMN canon.event_types.later_keys IS 'keys that its data may have when it is not the first event; known_keys: when it is';
 COMMENT ON COLUMN canon.event_types.field_rules IS 'by key, the predicate of the data that its schema makes; data_rule: all of them';
-COMMENT ON COLUMN canon.event_types.needs_whole IS 'whether it begins a part, or lets one go on: what it is a part of must be open (canon.part_of)';
 COMMENT ON COLUMN canon.event_types.may_begin IS 'whether it needs no cause when it is first';
 COMMENT ON COLUMN canon.event_types.ends IS 'whether it ends what may have parts; cancels: and its open parts with it';
 
