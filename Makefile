@@ -3,12 +3,13 @@
 # make lint    style, types, layers
 # make soak    half an hour of work under random faults
 # make bench   speed, beside its peers on the same server in the same run
+# make lock    newer versions of what is installed (needs uv)
 
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench soak clean setup
+.PHONY: run test lint bench soak lock clean setup
 
 run: $(VENV)/.installed
 	$(BIN)/persistence up $(ARGS)
@@ -25,7 +26,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/persistence canon check
 	$(BIN)/persistence migrate sql | $(BIN)/squawk --stdin-filepath migrations.sql
 
-bench: $(VENV)/.installed-bench
+bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.installed-dev
@@ -40,26 +41,24 @@ clean:
 $(BIN)/python:
 	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python -e .; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e .; \
-	fi
+# What is installed is in requirements/, with digests: `make lock` brings it up to date.
+INSTALL = if command -v uv >/dev/null 2>&1; then \
+	    uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) \
+	    && uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	  else \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1) \
+	    && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	  fi
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-annotate
+
+lock:
+	$(LOCK) pyproject.toml requirements/build.in -o requirements/run.txt
+	$(LOCK) --extra dev --extra bench pyproject.toml requirements/build.in -o requirements/dev.txt
+
+$(VENV)/.installed: pyproject.toml requirements/run.txt | $(BIN)/python
+	@$(call INSTALL,requirements/run.txt)
 	@touch $@
 
-$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed-dev
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python -e '.[bench]'; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'; \
-	fi
-	@touch $@
-
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
-	fi
+$(VENV)/.installed-dev: pyproject.toml requirements/dev.txt | $(BIN)/python
+	@$(call INSTALL,requirements/dev.txt)
 	@touch $@ $(VENV)/.installed

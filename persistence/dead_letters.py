@@ -8,13 +8,14 @@ import asyncpg
 
 from persistence.context import Context
 from persistence.database.retry import fetched
+from persistence.database.signing import proof_of
 from persistence.settings import Settings
 
 # Puts dead letters back into the queue; returns the ids that moved.
-_REQUEUE = "SELECT persistence.requeue_outbox($1, $2, $3, $4, $5)"
+_REQUEUE = "SELECT persistence.requeue_outbox($1, $2, $3, $4, $5, $6)"
 
 # Ends dead letters for good; returns the ids that moved.
-_DISCARD = "SELECT persistence.discard_outbox($1, $2, $3, $4, $5)"
+_DISCARD = "SELECT persistence.discard_outbox($1, $2, $3, $4, $5, $6)"
 
 _AT_ONCE: Final = 500
 
@@ -43,7 +44,8 @@ class DeadLetters:
         context = self._context
         moved: set[UUID] = set()
         for start in range(0, len(ids), _AT_ONCE):
-            arguments = (context.tenant_id, context.user_id, list(ids[start : start + _AT_ONCE]), context.actor, reason)
+            proof = proof_of(self._settings, context.tenant_id, context.user_id)
+            arguments = (context.tenant_id, context.user_id, list(ids[start : start + _AT_ONCE]), context.actor, reason, proof)
             rows = await fetched(self._pool, self._settings, statement, *arguments)
             moved.update(rows[0][0])
             after_each()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
@@ -15,7 +16,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from persistence.context import Context
 from persistence.database.grouping import Appender
 from persistence.database.migrator import head_revision
-from persistence.database.pool import check_server, open_pool
+from persistence.database.pool import check_server, open_pool, service_user
 from persistence.database.server import Server, open_server
 from persistence.database.wake import Bell
 from persistence.dead_letters import DeadLetters
@@ -58,6 +59,8 @@ class Plane:
             pool = await open_pool(server.dsn, self.settings)
             resources.push_async_callback(_close_pool, pool)
             await check_server(pool, head_revision())
+            if self.settings.user_id is None:
+                self.settings = settings_with(self.settings, {"user_id": await service_user(pool)})
             watch_pool(pool)
             bell = self._bell = await resources.enter_async_context(Bell(pool))
             self._server, self._pool, self._appender = server, pool, Appender(pool, self.settings, bell)
@@ -226,14 +229,17 @@ class Plane:
             return Context(
                 tenant_id=tenant_id,
                 actor=actor,
-                user_id=user_id or self.settings.user_id,
+                user_id=user_id or self.settings.service_user,
                 source=source,
                 correlation_id=correlation_id,
                 causation_id=causation_id,
             )
         except ValueError as error:
             field, problem = first_problem(error)
-            raise InvalidInput(f"{field}: {problem}", field=field) from error
+            hint = None
+            if field == "tenant_id":
+                hint = "await what gives the tenant, and pass its tenant_id" if isawaitable(tenant_id) else "pass tenant.tenant_id"
+            raise InvalidInput(f"{field}: {problem}", hint=hint, field=field) from error
 
 
 def settings_with(settings: Settings | None, overrides: dict[str, Any]) -> Settings:

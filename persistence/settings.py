@@ -8,8 +8,9 @@ import platformdirs
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persistence.errors import ConfigurationError
+
 Seconds = Annotated[float, Field(gt=0)]
-SERVICE_USER = UUID("00000000-0000-7000-8000-000000000001")
 MEBIBYTE = 1024 * 1024
 
 
@@ -24,8 +25,8 @@ class Overrides(TypedDict, total=False):
     wal_archive: str | Path | None
     programs_dir: str | Path | None
     ingest_dir: str | Path | None
-    data_rules: str | Path | None
-    user_id: UUID
+    user_id: UUID | None
+    context_secret: str | SecretStr | None
     pool_min: int
     pool_max: int
     transaction_pooler: bool
@@ -57,9 +58,14 @@ class Settings(BaseSettings):
     programs_dir: Path | None = Field(None, description="PostgreSQL's programs, for backups of servers of another major version")
 
     ingest_dir: Path | None = Field(None, description="where posted data are kept; none: ingest/ in the data directory")
-    data_rules: Path | None = Field(None, description="a rule file: which data start which runs; none: they start none")
 
-    user_id: UUID = Field(SERVICE_USER, description="the user in whose name services work unless they say so")
+    user_id: UUID | None = Field(
+        None,
+        description="the user in whose name services work unless they say so; none: the installation's, which operators may ask for",
+    )
+    context_secret: SecretStr | None = Field(
+        None, min_length=32, description="proves to the database who enters a tenant, where contexts are signed"
+    )
 
     pool_min: int = Field(1, ge=0, le=1000)
     pool_max: int = Field(10, ge=1, le=1000)
@@ -82,3 +88,14 @@ class Settings(BaseSettings):
     max_event_bytes: int = Field(1 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
     max_batch_events: int = Field(10_000, ge=1, le=100_000)
     max_batch_bytes: int = Field(32 * MEBIBYTE, ge=1024, le=200 * MEBIBYTE)
+
+    @property
+    def service_user(self) -> UUID:
+        """The user in whose name services work. Raises ConfigurationError where it is not known."""
+        if self.user_id is None:
+            raise ConfigurationError(
+                "user_id: this login is no operator, so the installation does not tell it the service user",
+                hint="set PERSISTENCE_USER_ID to a user who belongs to the tenants it serves: persistence tenant add-user TENANT USER",
+                field="user_id",
+            )
+        return self.user_id

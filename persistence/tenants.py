@@ -36,7 +36,7 @@ class TenantAdministration:
 
         Raises IdempotencyMismatch when the name is taken.
         """
-        rows = await self._call(_CREATE, tenant_id or new_id(), name, user_id or self._settings.user_id, actor)
+        rows = await self._call(_CREATE, tenant_id or new_id(), name, user_id or self._settings.service_user, actor)
         return Tenant.made(**rows[0])
 
     async def ensure(self, name: str, *, actor: str) -> Tenant:
@@ -48,7 +48,7 @@ class TenantAdministration:
             except IdempotencyMismatch:  # somebody else made it meanwhile
                 found = await self.find(name)
                 assert found is not None
-        await self.add_user(found.tenant_id, self._settings.user_id, actor=actor)
+        await self.add_user(found.tenant_id, self._settings.service_user, actor=actor)
         return found
 
     async def find(self, name: str) -> Tenant | None:

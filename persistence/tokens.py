@@ -69,7 +69,7 @@ class Tokens:
             raise InvalidInput("name: must have 1 to 200 characters", field="name")
         if lasts is not None and lasts <= timedelta(0):
             raise InvalidInput("lasts: must be more than nothing", field="lasts")
-        user = user_id or self._settings.user_id
+        user = user_id or self._settings.service_user
         try:
             Context(tenant_id=tenant_id, user_id=user, actor=acts_as)
         except ValueError as error:

@@ -15,6 +15,7 @@ from persistence.database.grouping import Appender, append
 from persistence.database.pool import time_limits
 from persistence.database.reading import read_rows
 from persistence.database.retry import retried
+from persistence.database.signing import proof_of
 from persistence.database.tables import EFFECTS
 from persistence.errors import Conflict, PersistenceError
 from persistence.models import AppendResult, NewEvent
@@ -38,7 +39,7 @@ T = TypeVar("T")
 _WRITTEN = {outcome: TRANSACTIONS.labels(outcome) for outcome in ("committed", "conflict", "failed")}
 
 # Enters the tenant for the rest of the transaction, so that row level security lets its rows through.
-_ENTER = "SELECT persistence.enter_tenant($1, $2)"
+_ENTER = "SELECT persistence.enter_tenant($1, $2, $3)"
 
 # Behind a transaction-mode pooler the limits cannot be the session's.
 _LIMITS = """
@@ -190,7 +191,7 @@ class Transaction:
 
         async def read() -> Sequence[asyncpg.Record]:
             async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-                await connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
+                await self._enter(connection)
                 return await read_rows(connection, statement, *arguments)
 
         return await retried(read, self.settings)
@@ -226,7 +227,8 @@ class Transaction:
             await self._begin()
         while self._delivered < len(self._buffer.sent):
             batch, context = self._buffer.sent[self._delivered], self.context
-            self._rows.extend(await append(self._connection, context.tenant_id, context.user_id, batch.text))
+            proof = proof_of(self.settings, context.tenant_id, context.user_id)
+            self._rows.extend(await append(self._connection, context.tenant_id, context.user_id, batch.text, proof))
             self._delivered += 1
 
     async def _begin(self) -> None:
@@ -236,7 +238,11 @@ class Transaction:
         await self._connection.execute(self._BEGIN)
         if self.settings.transaction_pooler:
             await self._connection.execute(_LIMITS, *time_limits(self.settings).values())
-        await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
+        await self._enter(self._connection)
+
+    async def _enter(self, connection: Any) -> None:
+        tenant_id, user_id = self.context.tenant_id, self.context.user_id
+        await connection.execute(_ENTER, tenant_id, user_id, proof_of(self.settings, tenant_id, user_id))
 
     async def _abandon(self) -> None:
         """Leaves the database transaction, if there is one, without a trace."""
@@ -284,7 +290,7 @@ class BoundTransaction(Transaction):
 
     async def _begin(self) -> None:
         self._connection = await self._connect()
-        await self._connection.execute(_ENTER, self.context.tenant_id, self.context.user_id)
+        await self._enter(self._connection)
 
     async def _abandon(self) -> None:
         self._connection = None

@@ -1,11 +1,15 @@
 """What several tests do."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from persistence import Plane
+from persistence.encoding import encode
+from persistence.ingest.rules import RuleFile
 from persistence.models import Effect, Run
 from persistence.outbox import Worker
 from persistence.outbox.registry import HandlerFunction
@@ -42,3 +46,9 @@ def let_time_pass(admin: psycopg.Connection) -> None:
     admin.execute(
         "UPDATE persistence.outbox_queue SET due_at = CASE WHEN held_by IS NULL THEN now() ELSE due_at END, leased_until = least(leased_until, now())"
     )
+
+
+def with_rules(folder: Path, rules: Mapping[str, Any]) -> Path:
+    """A folder of data files, with these rules in it."""
+    RuleFile(folder).replace(encode(rules))
+    return folder

@@ -1,7 +1,7 @@
 """A service that listens, and those who ask it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 
 from persistence import Plane
-from persistence.ingest import DATA_INGEST_MAX_SIZE, Ingest, Rules
-from persistence.ingest.rules import NO_RULES
+from persistence.ingest import DATA_INGEST_MAX_SIZE, Ingest
 from persistence.models import Role, Tenant
 from persistence.service import create_app
 from persistence.service.server import listen, serve
+from tests.helpers import with_rules
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,18 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    plane: Plane, *, folder: Path | None = None, rules: Rules = NO_RULES, max_data: int = DATA_INGEST_MAX_SIZE, **settings: Any
+    plane: Plane,
+    *,
+    folder: Path | None = None,
+    rules: Mapping[str, Any] | None = None,
+    max_data: int = DATA_INGEST_MAX_SIZE,
+    **settings: Any,
 ) -> AsyncIterator[Service]:
     """The service of a plane, on a port of its own. folder: of data files; none: one that is thrown away."""
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         place = folder or Path(stack.enter_context(TemporaryDirectory()))
-        ingest = await stack.enter_async_context(Ingest(place, plane, rules=rules, max_bytes=max_data))
+        ingest = await stack.enter_async_context(Ingest(with_rules(place, rules or {}), plane, max_bytes=max_data))
         listening = stack.enter_context(listen("127.0.0.1", 0))
         running = asyncio.create_task(serve(create_app(plane, ingest, **settings), listening, stop))
         try:

@@ -18,6 +18,6 @@ WHERE n.nspname = ANY (string_to_array(:'schemas', ','))
       JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
       WHERE r.ev_class = c.oid
         AND d.refclassid = 'pg_proc'::regclass
-        AND d.refobjid = to_regprocedure('persistence.current_tenant_id()')
+        AND d.refobjid = to_regprocedure('persistence.entered_tenant()')
     )
   )

@@ -50,6 +50,7 @@ SYSTEM_TABLES = (
 
 FUNCTIONS = (
     "plane_lock",
+    "service_user",
     "system_tenant_id",
     "event_digest",
     "stamp_digest",
@@ -112,6 +113,7 @@ FUNCTIONS = (
     "requeue_by_update",
     "refuse_change",
     "read_events",
+    "set_context_keys",
 )
 
 SYSTEM_FUNCTIONS = (
@@ -141,6 +143,7 @@ SYSTEM_FUNCTIONS = (
     "revoke_token",
     "authenticate_token",
     "record_gates",
+    "record_context_keys",
     "last_gates",
     "list_tenants",
     "open_epoch",
@@ -158,12 +161,14 @@ def upgrade() -> None:
     apply("functions/new_id.v1.sql")
     for table in TABLES:
         apply(f"tables/{table}.v1.sql")
-        # A table with one tenant so far would make the planner take any index that begins with the tenant for as good as the key.
-        execute(f"ALTER TABLE persistence.{table} ALTER COLUMN tenant_id SET (n_distinct = 10)")
+    apply("tables/statistics.v1.sql")
     apply("tables/aggregate_delta.v1.sql")
     apply("tables/outbox_share.v1.sql")
     apply("functions/current_tenant_id.v1.sql")
     apply("functions/current_user_id.v1.sql")
+    apply("functions/is_proven.v1.sql")
+    apply("functions/proven_tenant.v1.sql")
+    apply("functions/entered_tenant.v1.sql")
     for function in FUNCTIONS:
         apply(f"functions/{function}.v1.sql")
     with as_system():

@@ -7,6 +7,7 @@ import typer
 from persistence.cli import (
     backup,
     canon,
+    context,
     data,
     diagnose,
     dlq,
@@ -54,6 +55,7 @@ app.add_typer(backup.app, name="backup")
 app.add_typer(backup.restore_app, name="restore")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(tenant.app, name="tenant")
+app.add_typer(context.app, name="context")
 app.add_typer(token.app, name="token")
 app.add_typer(data.app, name="data")
 app.add_typer(dlq.app, name="dlq")

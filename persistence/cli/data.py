@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import sqlite_version
 from typing import Annotated, BinaryIO
 from uuid import UUID
 
@@ -38,7 +39,9 @@ from persistence.ingest.text import member
 from persistence.plane import Plane
 from persistence.settings import Settings
 
-app = typer.Typer(help="Data files: put, get, list, delete, stats, check, reindex, record.", no_args_is_help=True)
+app = typer.Typer(help="Data files: put, get, list, delete, stats, check, reindex, record, rules.", no_args_is_help=True)
+rules_app = typer.Typer(help="Which data start which runs.", no_args_is_help=True)
+app.add_typer(rules_app, name="rules")
 
 _READ_AT_ONCE = 1024 * 1024
 _SOURCE = "cli"
@@ -200,6 +203,10 @@ def check_tree(tenant: TenantOption = None, data_dir: DataDir = None, output: Ou
         print_rows(("wrong", "path", "what"), [(item.trouble, item.path, item.what) for item in found])
     else:
         console.print("files and index agree")
+    if output is not Format.JSON:
+        console.print(
+            f"index: SQLite {sqlite_version}; whoever writes holds the tree's lock, as SQLite before 3.51.3 needs", highlight=False
+        )
     if found:
         raise typer.Exit(1)
 
@@ -237,6 +244,27 @@ def reindex(
         f"{mended.drafts} dead drafts removed; {mended.torn} torn files left as they are",
         highlight=False,
     )
+
+
+@rules_app.command("set")
+def set_rules(file: Annotated[Path, typer.Argument(help="Rules in YAML; - for standard input.")], data_dir: DataDir = None) -> None:
+    """Put rules in the place of those that are there. They hold from the next record on, for every process of the folder."""
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    place = open_ingest(settings_for(data_dir), None).rules
+    place.replace(text)
+    console.print(f"rules: {len(place.rules().root)}, in {place.path}", highlight=False, soft_wrap=True)
+
+
+@rules_app.command("show")
+def show_rules(data_dir: DataDir = None) -> None:
+    """Print the rules."""
+    sys.stdout.write(open_ingest(settings_for(data_dir), None).rules.text() or "")
+
+
+@rules_app.command("remove")
+def remove_rules(data_dir: DataDir = None) -> None:
+    """From now on data start no runs."""
+    open_ingest(settings_for(data_dir), None).rules.replace(None)
 
 
 @app.command("record")

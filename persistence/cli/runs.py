@@ -1,6 +1,7 @@
 """persistence runs and compare: which runs there are, how one went, and where two part."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ from persistence.queries.causation import Causation, causation_of
 from persistence.queries.comparison import Comparison, compare_runs
 from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
 from persistence.queries.runs import RunFilter, RunPage, found_runs, list_runs
+from persistence.queries.stalled import QUIET, Stalled, stalled
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import Waterfall, waterfall
 from persistence.queries.words import clock, duration
@@ -115,6 +117,41 @@ def show(
     else:
         _print_waterfall(bars)
     print_breaks(diagnosis.breaks)
+
+
+@app.command("stalled")
+def list_stalled(
+    quiet: Annotated[float, typer.Option("--quiet", min=0, help="Minutes in which nothing has happened.")] = QUIET.total_seconds()
+    / 60,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Runs that were suspended, too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """List runs under way, and tool calls, in which nothing has happened for a while; the longest silence first."""
+
+    async def question(tx: Transaction) -> Sequence[Stalled]:
+        return await stalled(tx, timedelta(minutes=quiet), waiting=waiting, limit=limit)
+
+    found = ask(question, tenant, data_dir)
+    if output is Format.JSON:
+        print_json(found)
+        return
+    print_rows(
+        ("run", "type", "status", "quiet for", "last by", "what"),
+        [
+            (
+                item.run_id,
+                item.run_type,
+                told(item.status),
+                duration(item.seconds),
+                item.actor,
+                f"tool call {item.tool_name} {item.tool_call_id}" if item.tool_call_id else item.wait_reason,
+            )
+            for item in found
+        ],
+    )
 
 
 @app.command("cancel")

@@ -41,6 +41,7 @@ def serve_command(
             if "pool_max" not in settings.model_fields_set:
                 settings = settings.model_copy(update={"pool_max": max(_POOL, settings.pool_min)})
             async with Plane(settings=settings) as plane, open_ingest(settings, plane, max_bytes=max_data * MEBIBYTE) as ingest:
+                ingest.rules.rules()  # says now what is wrong with them
                 app = create_app(plane, ingest, max_body=max_body * MEBIBYTE, requests_per_second=requests_per_second)
                 serving = asyncio.create_task(serve(app, listening, stop))
                 console.print(f"console  {listening.url}/console/", highlight=False, soft_wrap=True)

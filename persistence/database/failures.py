@@ -62,6 +62,8 @@ _WAITED: Final = {
     "57014": "the database took longer than statement_timeout",
 }
 
+_LOST_STATEMENTS: Final = frozenset({"26000", "42P05"})  # invalid_sql_statement_name, duplicate_prepared_statement
+
 _TRANSIENT_STATES: Final = frozenset(
     {
         "40001",  # serialization_failure
@@ -108,6 +110,12 @@ def translated(error: BaseException) -> PersistenceError:
             return ServerError(f"the schema is not as expected: {error.args[0]}", hint="run: persistence migrate up")
         if kind is not None:
             return kind(str(error.args[0]), hint=hint, sqlstate=state, constraint=getattr(error, "constraint_name", None))
+        if state in _LOST_STATEMENTS:
+            return ServerError(
+                f"the server does not know the session's statements: {error.args[0]}",
+                hint="behind a pooler in transaction mode set PERSISTENCE_TRANSACTION_POOLER=true",
+                sqlstate=state,
+            )
         if state in _WAITED:
             return Unavailable(_WAITED[state], hint="try again in a moment", sqlstate=state)
         if is_transient(error):

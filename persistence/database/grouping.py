@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.database.failures import is_transient
+from persistence.database.signing import proof_of
 from persistence.database.wake import CHANNEL, Bell
 from persistence.settings import Settings
 from persistence.telemetry import span
@@ -21,17 +22,17 @@ from persistence.telemetry import span
 # Appends a batch of events and folds it, all or nothing.
 _APPEND = """
 SELECT event_id, sequence_number, aggregate_id, is_new
-FROM persistence.append_events($1, $2, $3::text::jsonb)
+FROM persistence.append_events($1, $2, $3::text::jsonb, $4)
 """
 
 # The same, and wakes the workers with the same commit.
 _APPEND_AND_WAKE = """
 WITH appended AS MATERIALIZED (
   SELECT event_id, sequence_number, aggregate_id, is_new
-  FROM persistence.append_events($1, $2, $3::text::jsonb)
+  FROM persistence.append_events($1, $2, $3::text::jsonb, $4)
 ),
 woken AS MATERIALIZED (
-  SELECT pg_notify($4, '') FROM appended LIMIT 1
+  SELECT pg_notify($5, '') FROM appended LIMIT 1
 )
 SELECT a.event_id, a.sequence_number, a.aggregate_id, a.is_new
 FROM appended AS a
@@ -70,9 +71,9 @@ class _Line:
     waiting: list[_Member] = field(default_factory=list)
 
 
-async def append(connection: Any, tenant_id: UUID, user_id: UUID, text: str, *, wake: bool = False) -> Rows:
-    """Appends a batch on this connection; a row an event. wake: tells the workers with the commit."""
-    arguments = (tenant_id, user_id, text)
+async def append(connection: Any, tenant_id: UUID, user_id: UUID, text: str, proof: str | None, *, wake: bool = False) -> Rows:
+    """Appends a batch on this connection; a row an event. proof: see ``proof_of``. wake: tells the workers with the commit."""
+    arguments = (tenant_id, user_id, text, proof)
     with span("persistence.append", tenant_id=str(tenant_id), bytes=len(text)):
         if wake:
             woken: Rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
@@ -161,7 +162,7 @@ class Appender:
     async def _send(self, place: tuple[UUID, UUID], text: str, *, wakes: bool) -> Rows:
         with_commit = wakes and self._bell.takes_turn()
         async with self._pool.acquire() as connection:
-            rows = await append(connection, *place, text, wake=with_commit)
+            rows = await append(connection, *place, text, proof_of(self._settings, *place), wake=with_commit)
         if wakes and not with_commit:
             self._bell.ring()
         return rows

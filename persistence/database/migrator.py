@@ -81,8 +81,8 @@ class Migrator:
         except DBAPIError as error:
             if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
                 raise PermissionDenied(
-                    f"the login may not migrate: {error.orig}".strip(),
-                    hint="use a login with CREATEROLE and CREATE on the database",
+                    f"the login may not migrate: {_first_line(error.orig)}",
+                    hint=error.orig.diag.message_hint or "use a login with CREATEROLE and CREATE on the database",
                 ) from error
             raise ServerError(f"migration failed: {str(error.orig).strip()}") from error
         finally:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -12,6 +13,9 @@ from persistence.settings import Settings
 
 MINIMUM_SERVER = 16
 APPLICATION = "persistence"
+
+# The user in whose name services of this installation work.
+_SERVICE_USER = "SELECT persistence.service_user()"
 
 # Which schema version the database has.
 _SCHEMA_VERSION = "SELECT version_num FROM canon.schema_version"
@@ -80,6 +84,16 @@ async def check_connection(connection: Any, expected_schema: str) -> None:
         )
 
 
+async def service_user(pool: asyncpg.Pool) -> UUID | None:
+    """The user in whose name services of this installation work; None for a login that is no operator."""
+    async with pool.acquire() as connection:
+        try:
+            user: UUID = await connection.fetchval(_SERVICE_USER)
+        except asyncpg.InsufficientPrivilegeError:
+            return None
+        return user
+
+
 def _options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = {"timeout": settings.connect_timeout, "command_timeout": None, "reset": _keep_session}
     if settings.transaction_pooler:
@@ -105,6 +119,11 @@ async def _keep_session(_: asyncpg.Connection) -> None:
 def _unreachable(error: Exception) -> Exception:
     if isinstance(error, ValueError | asyncpg.ClientConfigurationError):
         return ConfigurationError(f"the DSN cannot be read: {error}", hint="postgresql://user:password@host:port/database")
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return ServerError(
+            f"the DSN leads to a pooler that keeps no sessions: {error}",
+            hint="set PERSISTENCE_TRANSACTION_POOLER=true, and PERSISTENCE_DIRECT_DSN past it for what has to listen",
+        )
     if isinstance(error, asyncpg.PostgresError) or is_transient(error):
         return ServerError(f"cannot reach the server: {error or type(error).__name__}", hint="check PERSISTENCE_DSN")
     return translated(error)

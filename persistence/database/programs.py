@@ -3,13 +3,13 @@
 import importlib.util
 import os
 import pwd
-import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from persistence.database.passage import let_through
 from persistence.errors import ServerError
 
 SYSTEM_USER = "embedded_postgres"
@@ -64,9 +64,7 @@ def hand_over(folder: Path) -> None:
     os.chown(folder, user.pw_uid, user.pw_gid)
     folder.chmod(0o700)
     for parent in (*folder.parents, *programs().parents):
-        mode = parent.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            parent.chmod(mode | stat.S_IXOTH)
+        let_through(parent, user.pw_uid)
 
 
 def own_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ changes nothing. A *rule* that fits the scope starts a run in the transaction th
 
 from persistence.ingest.envelope import DataFileEnvelope, IngestResponse, create_data_file_envelope
 from persistence.ingest.intake import DATA_INGEST_MAX_SIZE, Ingest, Receipt, open_ingest
-from persistence.ingest.rules import Rules, load_rules
+from persistence.ingest.rules import RuleFile, Rules
 from persistence.ingest.scopes import parse_scope, scope_to_path_segments
 
 __all__ = [
@@ -38,9 +38,9 @@ __all__ = [
     "Ingest",
     "IngestResponse",
     "Receipt",
+    "RuleFile",
     "Rules",
     "create_data_file_envelope",
-    "load_rules",
     "open_ingest",
     "parse_scope",
     "scope_to_path_segments",

@@ -27,11 +27,11 @@ _log = structlog.get_logger(__name__)
 class Attendant:
     """Looks after the trees of all tenants. One tenant's trouble is not the others'."""
 
-    def __init__(self, stores: Stores, recorder: Recorder | None, user_id: UUID) -> None:
-        """recorder: none: there is no database to tell. user_id: in whose name what was found is put on the record, by system:ingest."""
+    def __init__(self, stores: Stores, recorder: Recorder | None) -> None:
+        """recorder: none: there is no database to tell. What was found is put on the record by system:ingest."""
         self._stores = stores
         self._recorder = recorder
-        self._mender = Sender(actor=_MENDER, user_id=user_id, source="ingest")
+        self._mender = Sender(actor=_MENDER, user_id=None, source="ingest")
         self._news = asyncio.Event()
         self._posted: set[UUID] = set()
         self._resting: dict[UUID, tuple[float, float]] = {}

@@ -19,7 +19,7 @@ from persistence.ingest.hierarchy import Draft
 from persistence.ingest.paths import Stamps, check_collected_at, relative_path
 from persistence.ingest.recorder import Recorder
 from persistence.ingest.registry import IndexEntry, ScopeSummary
-from persistence.ingest.rules import NO_RULES, Rules, load_rules
+from persistence.ingest.rules import RuleFile
 from persistence.ingest.scopes import parse_scope
 from persistence.ingest.store import Post, Sender, no_data
 from persistence.ingest.stores import Stores
@@ -28,7 +28,7 @@ from persistence.ingest.threads import in_thread
 from persistence.ingest.writer import Writer
 from persistence.models.base import Json, Model
 from persistence.plane import Plane
-from persistence.settings import MEBIBYTE, SERVICE_USER, Settings
+from persistence.settings import MEBIBYTE, Settings
 from persistence.telemetry import DATA_POSTS
 
 DATA_INGEST_MAX_SIZE: Final = 50 * MEBIBYTE
@@ -75,15 +75,14 @@ class Ingest:
         folder: Path,
         plane: Plane | None = None,
         *,
-        rules: Rules = NO_RULES,
         max_bytes: int = DATA_INGEST_MAX_SIZE,
         stamps: Stamps | None = None,
     ) -> None:
         """plane: none: nothing is recorded by this object. max_bytes: of a post's data. stamps: the clock, for tests."""
         self.stores = Stores(folder, stamps)
         self.max_bytes = max_bytes
-        self._user_id = plane.settings.user_id if plane else SERVICE_USER
-        self._attendant = Attendant(self.stores, Recorder(plane, rules) if plane else None, self._user_id)
+        self.rules = RuleFile(folder)
+        self._attendant = Attendant(self.stores, Recorder(plane, self.rules) if plane else None)
         self._writer = Writer(self.stores)
 
     async def __aenter__(self) -> Self:
@@ -291,20 +290,18 @@ class Ingest:
             raise TooLarge(f"body: exceeds {self.max_bytes} bytes", hint="send it in parts", field="body")
 
     def _sender(self, tenant_id: UUID, actor: str, user_id: UUID | None, source: str, correlation_id: UUID | None) -> Sender:
-        user = user_id or self._user_id
-        try:
-            Context(tenant_id=tenant_id, user_id=user, actor=actor, source=source)
+        try:  # (none given: the service user, whom the database names when it is told)
+            Context(tenant_id=tenant_id, user_id=user_id or tenant_id, actor=actor, source=source)
         except ValueError as error:
             field, problem = first_problem(error)
             raise InvalidInput(f"{field}: {problem}", field=field) from error
-        return Sender.made(actor=actor, user_id=user, source=source, correlation_id=correlation_id)
+        return Sender.made(actor=actor, user_id=user_id, source=source, correlation_id=correlation_id)
 
 
 def open_ingest(settings: Settings, plane: Plane | None, *, max_bytes: int = DATA_INGEST_MAX_SIZE) -> Ingest:
-    """The data files of an installation, with its rules. Raises ConfigurationError for rules that cannot be read."""
+    """The data files of an installation."""
     folder = (settings.ingest_dir or settings.data_dir / "ingest").expanduser().resolve()
-    rules = load_rules(settings.data_rules.expanduser()) if settings.data_rules else NO_RULES
-    return Ingest(folder, plane, rules=rules, max_bytes=max_bytes)
+    return Ingest(folder, plane, max_bytes=max_bytes)
 
 
 async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:

@@ -46,7 +46,8 @@ class JournalEntry(Model):
     """A file that was stored or deleted, as the database is to be told.
 
     source_id: none: it is not known how the signal is called, so it has to be looked for. deduplicates: a signal of that name may be there
-    already, from another store of the tenant. attributes: facts for the log. path, size_bytes, sha256: as in the registry.
+    already, from another store of the tenant. user_id: none: the one that services work for. attributes: facts for the log. path, size_bytes,
+    sha256: as in the registry.
     """
 
     kind: Literal["data.stored", "data.deleted"]
@@ -59,7 +60,7 @@ class JournalEntry(Model):
     deduplicates: bool = False
     correlation_id: UUID | None
     actor: str
-    user_id: UUID
+    user_id: UUID | None
     source: str
     occurred_at: datetime
     attributes: dict[str, Any] = Field(default={})
@@ -104,7 +105,8 @@ class Journal:
     def add(self, entries: Sequence[JournalEntry]) -> None:
         """To be called in the transaction that changes the files' rows."""
         self._registry.run(
-            _ADD, [encode([(entry.path, entry.actor, entry.user_id, entry.source, encode(entry.__dict__)) for entry in entries])]
+            _ADD,
+            [encode([(entry.path, entry.actor, entry.user_id or "", entry.source, encode(entry.__dict__)) for entry in entries])],
         )
 
     def next(self, most: int) -> list[tuple[int, JournalEntry]]:

@@ -17,7 +17,7 @@ from persistence.errors import (
 )
 from persistence.ingest.hierarchy import mapped
 from persistence.ingest.journal import DELETED, JournalEntry, id_of_content, id_of_file
-from persistence.ingest.rules import NO_RULES, Rule, Rules
+from persistence.ingest.rules import Rule, RuleFile, Rules
 from persistence.ingest.store import TenantStore
 from persistence.ingest.threads import in_thread
 from persistence.models import NewSignal, Signal
@@ -36,7 +36,7 @@ Numbered: TypeAlias = tuple[int, JournalEntry]
 class Recorder:
     """Tells the database what a journal holds. Each entry is recorded exactly once, however often it is told."""
 
-    def __init__(self, plane: Plane, rules: Rules = NO_RULES) -> None:
+    def __init__(self, plane: Plane, rules: RuleFile) -> None:
         self._plane = plane
         self._rules = rules
 
@@ -44,7 +44,7 @@ class Recorder:
         """Empties a tenant's journal, the oldest first. Returns how many entries the database knows now that were not known before.
 
         What the database refuses is set aside with its reason. Raises PersistenceError while the database is away or not as it should be:
-        nothing is lost, call it again.
+        nothing is lost, call it again. So it does while the rules cannot be read.
         """
         recorded = 0
         while entries := await in_thread(store.journal.next, MOST_AT_ONCE):
@@ -66,7 +66,7 @@ class Recorder:
         return len(done)
 
     async def _tell(self, tenant_id: UUID, store: TenantStore, entries: Sequence[JournalEntry]) -> list[Signal]:
-        first = entries[0]
+        first, rules = entries[0], await in_thread(self._rules.rules)
         async with self._plane.transaction(tenant_id, actor=first.actor, user_id=first.user_id, source=first.source) as tx:
             known = [await _known(tx, entry, store.store_id) for entry in entries]
             news = [
@@ -76,14 +76,14 @@ class Recorder:
             signals = [signal or next(received) for signal in known]
             for entry, signal in zip(entries, signals, strict=True):
                 if signal.is_new:
-                    await self._deal_with(tx, store, entry, signal)
+                    await self._deal_with(tx, store, rules, entry, signal)
         return signals
 
-    async def _deal_with(self, tx: Transaction, store: TenantStore, entry: JournalEntry, signal: Signal) -> None:
+    async def _deal_with(self, tx: Transaction, store: TenantStore, rules: Rules, entry: JournalEntry, signal: Signal) -> None:
         if entry.kind == DELETED:
             tx.signals.process(signal)
             return
-        found = self._rules.rule_for(entry.scope)
+        found = rules.rule_for(entry.scope)
         if found is None:
             return
         name, rule = found

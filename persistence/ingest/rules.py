@@ -1,4 +1,4 @@
-"""Which data start which runs: the rule file.
+"""Which data start which runs: the rules of a folder of data files.
 
 In YAML, the first rule that fits a file's scope applies::
 
@@ -16,15 +16,18 @@ In YAML, the first rule that fits a file's scope applies::
 ``{$from: POINTER}`` stands for a part of the data file, by JSON Pointer (RFC 6901).
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import yaml
 from pydantic import ConfigDict, Field, RootModel, TypeAdapter, ValidationError, field_validator
 
 from persistence.encoding import check
 from persistence.errors import ConfigurationError, PersistenceError
+from persistence.ingest.jail import FILE_MODE, make_folder, sync_folder
 from persistence.ingest.journal import CHANNEL_PREFIX
 from persistence.ingest.scopes import parse_scope
 from persistence.ingest.text import Text, part_of
@@ -134,20 +137,63 @@ class Rules(RootModel[dict[str, Rule]]):
 NO_RULES: Final = Rules({})
 
 
-def load_rules(path: Path) -> Rules:
-    """Reads a rule file. Raises ConfigurationError, naming the place."""
+class RuleFile:
+    """The rules of a folder of data files: ``rules.yaml`` in it. They belong to the folder, so that whoever records what it holds goes by them,
+    and they hold from the next record on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "rules.yaml"
+        self._read: tuple[tuple[int, int, int], Rules] | None = None
+
+    def rules(self) -> Rules:
+        """The rules as they are now. Raises ConfigurationError, naming the place: nothing is recorded past rules that cannot be read."""
+        try:
+            found = self.path.stat()
+            version = found.st_mtime_ns, found.st_size, found.st_ino
+            if self._read is None or self._read[0] != version:
+                self._read = version, parsed_rules(self.path.read_text(encoding="utf-8"), self.path)
+            return self._read[1]
+        except FileNotFoundError:
+            return NO_RULES
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"rules: {self.path}: {error}", hint="persistence data rules set FILE") from error
+
+    def text(self) -> str | None:
+        """As it was written; None: there are no rules."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def replace(self, text: str | None) -> None:
+        """Puts others in their place, durably and at once; None: no rules. Raises ConfigurationError for some that are none."""
+        if text is None:
+            self.path.unlink(missing_ok=True)
+        else:
+            parsed_rules(text, self.path)
+            make_folder(self.path.parent)
+            draft = self.path.with_name(f".rules.{uuid4().hex}")
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(self.path)
+        sync_folder(self.path.parent)
+
+
+def parsed_rules(text: str, source: Path) -> Rules:
+    """Reads rules. source: for messages. Raises ConfigurationError, naming the place."""
     try:
-        return TypeAdapter(Rules).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except OSError as error:
-        raise ConfigurationError(f"rules: {path}: {error.strerror}", hint="name a file that can be read") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"rules: {path} is no YAML: {error}") from error
+        return TypeAdapter(Rules).validate_python(yaml.safe_load(text) or {})
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"rules: {source} is no YAML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigurationError(f"rules: {path}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise ConfigurationError(f"rules: {source}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
     except PersistenceError as error:
-        raise ConfigurationError(f"rules: {path}: {error}") from error
+        raise ConfigurationError(f"rules: {source}: {error}") from error
 
 
 def _fits(pattern: str, scope: str) -> bool:

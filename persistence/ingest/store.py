@@ -27,10 +27,10 @@ _TRIES: Final = 100
 
 
 class Sender(Model):
-    """Who changes something, and why: what the journal and then the log say of it."""
+    """Who changes something, and why: what the journal and then the log say of it. user_id: none: the one that services work for."""
 
     actor: str
-    user_id: UUID
+    user_id: UUID | None
     source: str
     correlation_id: UUID | None = None
 

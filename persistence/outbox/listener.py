@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -16,6 +16,8 @@ from persistence.settings import Settings
 from persistence.telemetry import LISTENING
 
 _log = structlog.get_logger(__name__)
+
+_PAST_THE_POOLER: Final = "LISTEN needs a session: set PERSISTENCE_DIRECT_DSN to a DSN past the pooler, or work with --poll-only"
 
 # Comes back on the connection that sent it, if that can hear at all.
 _PROBE = "SELECT pg_notify($1, $2)"
@@ -40,6 +42,7 @@ class Listener:
     ) -> None:
         self._dsn = dsn
         self._settings = settings.model_copy(update={"transaction_pooler": False})
+        self._is_pooled = settings.transaction_pooler
         self._channel = channel
         self._heard_of = heard
         self._connected = connected
@@ -65,7 +68,9 @@ class Listener:
             try:
                 await self._listen()
             except (PersistenceError, *DATABASE_ERRORS) as error:
-                _log.warning("listener_lost", error=str(error) or type(error).__name__, fallback="polling")
+                said = "does not hear itself" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+                hint = {"hint": _PAST_THE_POOLER} if self._is_pooled else {}
+                _log.warning("listener_lost", error=said, fallback="polling", **hint)
             self.is_listening = False
             LISTENING.labels(self._channel).set(0)
             await asyncio.sleep(1.0)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from persistence.encoding import decode
 from persistence.errors import PersistenceError, Unavailable
 from persistence.outbox.breaker import Destinations
 from persistence.outbox.delivery import Delivery
@@ -117,11 +118,11 @@ class Settler:
             if delivery.effect_id not in settled:
                 _log.warning("lease_lost", outcome=settlement.outcome, **facts)
             elif settlement.outcome == "FAILED":
-                _log.info("attempt_failed", retry_in=round(settlement.delay, 3), error=settlement.detail, **facts)
+                _log.info("attempt_failed", retry_in=round(settlement.delay, 3), error=decode(settlement.detail), **facts)
                 if settlement.delay < _SOON:
                     loop.call_later(settlement.delay, self._wake)
             else:
-                _log.warning("dead_lettered", error=settlement.detail, **facts)
+                _log.warning("dead_lettered", error=decode(settlement.detail), **facts)
         self._wake()
         await self._follow_up(batch)
 

@@ -12,6 +12,8 @@ from persistence.settings import Settings
 MOST_TENANTS = 20
 """So many tenants have series of their own: those with the most in the outbox."""
 
+_MOST_RUNS = 1000
+
 # The work list by effect type.
 _DEPTH = """
 SELECT
@@ -59,6 +61,46 @@ ORDER BY age(a.backend_xid) DESC
 LIMIT 1
 """
 
+# Runs under way in which nothing has happened for an hour, and tool calls that nobody has ended for as long: see ``stalled``.
+_STALLED = """
+SELECT
+  count(*) FILTER (WHERE r.updated_at < now() - interval '1 hour' AND moved.moved_at < now() - interval '1 hour' AND NOT moved.has_child) AS runs,
+  coalesce(sum(moved.calls), 0)::bigint AS tool_calls
+FROM persistence.tenants AS t
+CROSS JOIN LATERAL (
+  SELECT r.id, r.updated_at
+  FROM persistence.runs AS r
+  WHERE r.tenant_id = t.tenant_id
+    AND r.status = 'RUNNING'
+  ORDER BY r.id
+  LIMIT $1
+) AS r
+CROSS JOIN LATERAL (
+  SELECT
+    greatest(
+      (SELECT max(s.updated_at) FROM persistence.steps AS s WHERE s.tenant_id = t.tenant_id AND s.run_id = r.id),
+      (SELECT max(c.updated_at) FROM persistence.tool_calls AS c WHERE c.tenant_id = t.tenant_id AND c.run_id = r.id),
+      (SELECT max(e.updated_at) FROM persistence.effects AS e WHERE e.tenant_id = t.tenant_id AND e.run_id = r.id),
+      r.updated_at
+    ) AS moved_at,
+    (
+      SELECT count(*)
+      FROM persistence.tool_calls AS c
+      WHERE c.tenant_id = t.tenant_id
+        AND c.run_id = r.id
+        AND c.status IN ('PENDING', 'RUNNING')
+        AND c.updated_at < now() - interval '1 hour'
+    ) AS calls,
+    EXISTS (
+      SELECT
+      FROM persistence.runs AS child
+      WHERE child.tenant_id = t.tenant_id
+        AND child.parent_run_id = r.id
+        AND child.status IN ('PENDING', 'RUNNING', 'WAITING')
+    ) AS has_child
+) AS moved
+"""
+
 # Destinations that rest.
 # fit: allow tenant_in_statement because it is the whole database's, as an auditor sees it
 _RESTING = "SELECT count(*) AS resting FROM persistence.outbox_destinations AS d WHERE d.open_until > now()"
@@ -98,6 +140,13 @@ class Holder(Model):
     state: str | None
 
 
+class Standstill(Model):
+    """Runs under way, and tool calls, in which nothing has happened for an hour; of each tenant its thousand oldest runs are looked at."""
+
+    runs: int
+    tool_calls: int
+
+
 class DatabaseState(Model):
     """holder: None while nobody writes. gates: None when no run was recorded."""
 
@@ -126,3 +175,13 @@ async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
         resting_destinations=resting,
         gates=gates_run(gates),
     )
+
+
+async def standstill(audit_dsn: str, settings: Settings) -> Standstill:
+    """As an auditor sees it. Raises one of this package's exceptions."""
+    try:
+        async with connected(audit_dsn, settings) as connection:
+            found: Any = await connection.fetchrow(_STALLED, _MOST_RUNS)
+    except DATABASE_ERRORS as error:
+        raise translated(error) from error
+    return Standstill.made(**found)

@@ -1,14 +1,17 @@
 """Why a run failed, or what it is waiting for: the debugging procedure of a failed run, with a conclusion in words."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 from persistence.models import Effect, Event, Model, Run, Step, ToolCall
 from persistence.queries.causation import Break, causation_of
-from persistence.queries.words import error_text
+from persistence.queries.words import duration, error_text
 from persistence.transaction import Transaction
 
 _OPEN = ("PENDING", "RUNNING", "WAITING")
+_WORTH_SAYING: Final = 60.0
 
 
 class FailedStep(Model):
@@ -22,12 +25,15 @@ class FailedStep(Model):
 
 class RunDiagnosis(Model):
     """conclusion: what happened, in words. next: what to do, if anything. waits_for: steps that are not over.
-    effects: those that are not delivered. breaks: where the chain of causes is broken.
+    effects: those that are not delivered. breaks: where the chain of causes is broken. moved_at: when something happened in it last.
+    quiet_seconds: how long ago, of a run that is not over.
     """
 
     run: Run
     conclusion: str
     next: str | None
+    moved_at: datetime
+    quiet_seconds: float | None
     failed_steps: Sequence[FailedStep]
     waits_for: Sequence[Step]
     effects: Sequence[Effect]
@@ -52,18 +58,35 @@ async def diagnose_run(tx: Transaction, run_id: UUID) -> RunDiagnosis:
     causation = await causation_of(tx, run.correlation_id)
     own = {run.id} | {item.id for item in (*steps, *calls, *requested)}
     breaks = [found for found in causation.breaks if found.aggregate_id in own]
-    conclusion, advice = _conclude(run, failed, waits_for, effects, breaks)
+    moved_at = max(item.updated_at or datetime.now(UTC) for item in (run, *steps, *calls, *requested))
+    quiet = (datetime.now(UTC) - moved_at).total_seconds() if run.status in _OPEN else None
+    conclusion, advice = _conclude(run, failed, waits_for, effects, breaks, quiet)
     return RunDiagnosis(
-        run=run, conclusion=conclusion, next=advice, failed_steps=failed, waits_for=waits_for, effects=effects, breaks=breaks
+        run=run,
+        conclusion=conclusion,
+        next=advice,
+        moved_at=moved_at,
+        quiet_seconds=quiet,
+        failed_steps=failed,
+        waits_for=waits_for,
+        effects=effects,
+        breaks=breaks,
     )
 
 
 def _conclude(
-    run: Run, failed: Sequence[FailedStep], waits_for: Sequence[Step], effects: Sequence[Effect], breaks: Sequence[Break]
+    run: Run,
+    failed: Sequence[FailedStep],
+    waits_for: Sequence[Step],
+    effects: Sequence[Effect],
+    breaks: Sequence[Break],
+    quiet: float | None,
 ) -> tuple[str, str | None]:
     dead = [effect for effect in effects if effect.status == "DEAD_LETTER"]
     pending = [effect for effect in effects if effect.status == "PENDING"]
     said = [_standing(run, failed, waits_for)]
+    if quiet is not None and quiet >= _WORTH_SAYING:
+        said.append(f"Nothing has happened in it for {duration(quiet)}.")
     if dead:
         first = dead[0]
         said.append(
@@ -74,7 +97,7 @@ def _conclude(
         said.append(f"{_count(pending, 'effect')} {'is' if len(pending) == 1 else 'are'} still to be delivered.")
     if breaks:
         said.append(f"Its chain of causes is broken in {_count(breaks, 'place')}: {breaks[0].what}.")
-    return " ".join(said), _advice(run, dead, pending, breaks)
+    return " ".join(said), _advice(run, dead, pending, breaks, quiet or 0)
 
 
 def _standing(run: Run, failed: Sequence[FailedStep], waits_for: Sequence[Step]) -> str:
@@ -114,14 +137,20 @@ def _error(item: FailedStep) -> str:
     return f", because its tool call {call.tool_name} failed: {error_text(call.error_details)}"
 
 
-def _advice(run: Run, dead: Sequence[Effect], pending: Sequence[Effect], breaks: Sequence[Break]) -> str | None:
+def _advice(run: Run, dead: Sequence[Effect], pending: Sequence[Effect], breaks: Sequence[Break], quiet: float) -> str | None:
     if breaks:
         return "persistence fit says more, and what to do"
     if dead:
         return f"persistence diagnose effect {dead[0].id}"
     if run.status == "FAILED":
         return f"persistence trace --run {run.id} shows all of it; a service may retry the run"
-    return f"persistence diagnose effect {pending[0].id}" if pending else None
+    if pending:
+        return f"persistence diagnose effect {pending[0].id}"
+    if run.status == "WAITING" and quiet >= _WORTH_SAYING:
+        return "whoever it waits for has to resume it; persistence runs cancel gives it up"
+    if run.status == "RUNNING" and quiet >= _WORTH_SAYING:
+        return f"look whether the service of {run.actor} is alive; persistence runs cancel gives the run up"
+    return None
 
 
 def _count(items: Sequence[object], what: str) -> str:

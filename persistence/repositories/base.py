@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from inspect import isawaitable
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID
 
 from persistence.canon import CANON, NEW
 from persistence.errors import InvalidInput
 from persistence.models import AggregateModel, Event, NewEvent, new_id
+from persistence.models.base import Model
 from persistence.repositories.rows import RowReader
 
 A = TypeVar("A", bound=AggregateModel)
+M = TypeVar("M")
 
 Cause = AggregateModel | Event | UUID
 """What caused an event: an aggregate in its present state, an event, or an event's id."""
@@ -44,6 +47,17 @@ def checked_details(details: Details) -> Details:
             f"unexpected keyword argument {unknown[0]!r}; besides its own, a command takes {', '.join(sorted(_DETAILS))}"
         )
     return details
+
+
+def checked(value: M, name: str, *kinds: type[Model]) -> M:
+    """What a command was given, if it is one of these. Raises InvalidInput that says what to do."""
+    if isinstance(value, kinds):
+        return value
+    wanted = " or ".join(kind.__name__ for kind in kinds)
+    if isawaitable(value):
+        raise InvalidInput(f"{name}: was not awaited", hint="await what gives it", field=name)
+    hint = "an id is not enough: pass what the command returned, or what get gives" if isinstance(value, UUID | str) else None
+    raise InvalidInput(f"{name}: is a {type(value).__name__}, not a {wanted}", hint=hint, field=name)
 
 
 class AggregateRepository(RowReader[A]):
@@ -118,6 +132,7 @@ class AggregateRepository(RowReader[A]):
     def _advance(self, subject: A, event_type: str, data: Mapping[str, Any], details: Details) -> A:
         """Buffers the next event of an aggregate and returns its state after it."""
         checked_details(details)
+        checked(subject, self.model.__name__.lower(), self.model)
         if subject.tenant_id != self._work.context.tenant_id:
             raise InvalidInput(f"{subject.kind} {subject.id} belongs to another tenant than this transaction", field="tenant_id")
         status = CANON.next_status(event_type, subject.status, subject.id)
@@ -165,9 +180,10 @@ class AggregateRepository(RowReader[A]):
 
 
 def _event_id(cause: Cause | None) -> UUID | None:
-    if isinstance(cause, AggregateModel):
-        return cause.last_event_id
-    return cause.id if isinstance(cause, Event) else cause
+    if cause is None or isinstance(cause, UUID):
+        return cause
+    checked(cause, "because", AggregateModel, Event)
+    return cause.id if isinstance(cause, Event) else cause.last_event_id
 
 
 def _fields(model: type[AggregateModel], event_type: str, data: Mapping[str, Any], details: Details) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from uuid import UUID
 from persistence.database.tables import RUN_CHECKPOINTS
 from persistence.encoding import check, encode_bytes
 from persistence.models import Checkpoint, Run, Step
-from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.base import AggregateRepository, Details, checked
 
 
 class CheckpointRepository(AggregateRepository[Checkpoint]):
@@ -26,6 +26,7 @@ class CheckpointRepository(AggregateRepository[Checkpoint]):
         **details: Unpack[Details],
     ) -> Checkpoint:
         """Saves a state (JSON) to resume from, after a step or at any moment of a run. label: at most 200 characters."""
+        checked(origin, "origin", Run, Step)
         check(state, "state")
         text = encode_bytes(state)
         data = {

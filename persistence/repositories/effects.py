@@ -8,7 +8,7 @@ from uuid import UUID
 
 from persistence.database.tables import EFFECTS
 from persistence.models import Effect, Run, Step
-from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.base import AggregateRepository, Details, checked
 from persistence.repositories.work import Work
 from persistence.telemetry import traceparent
 
@@ -48,6 +48,7 @@ class EffectRepository(AggregateRepository[Effect]):
         destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes
         to the host of its URL unless this says otherwise.
         """
+        checked(origin, "origin", Step, Run)
         run_id = origin.run_id if isinstance(origin, Step) else origin.id
         spec = {**spec, "idempotency_key": idempotency_key}
         data = {
@@ -83,6 +84,7 @@ class EffectRepository(AggregateRepository[Effect]):
 
         What was asked for before keeps its own id: see Transaction.existing.
         """
+        checked(origin, "origin", Step, Run)
         run_id = str(origin.run_id if isinstance(origin, Step) else origin.id)
         shared: dict[str, Any] = {"run_id": run_id, "effect_type": effect_type}
         optional = {

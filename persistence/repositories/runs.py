@@ -6,7 +6,7 @@ from uuid import UUID
 from persistence.database.tables import RUNS
 from persistence.errors import InvalidInput
 from persistence.models import Run, Signal
-from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.base import AggregateRepository, Details, checked
 
 
 class RunRepository(AggregateRepository[Run]):
@@ -98,6 +98,8 @@ class RunRepository(AggregateRepository[Run]):
         correlation_id: UUID | None,
         details: Details,
     ) -> Run:
+        if origin is not None:
+            checked(origin, "origin", Signal, Run)
         data = {
             "signal_id": origin.id if isinstance(origin, Signal) else None,
             "parent_run_id": origin.id if isinstance(origin, Run) else None,

@@ -6,7 +6,7 @@ from uuid import UUID
 from persistence.database.tables import STEPS
 from persistence.errors import InvalidInput
 from persistence.models import Run, Step
-from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.base import AggregateRepository, Details, checked
 from persistence.repositories.work import Work
 
 
@@ -116,6 +116,7 @@ class StepRepository(AggregateRepository[Step]):
         step_id: UUID | None,
         details: Details,
     ) -> Step:
+        checked(run, "run", Run)
         data = {
             "run_id": run.id,
             "step_type": step_type,

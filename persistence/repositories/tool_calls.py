@@ -6,7 +6,7 @@ from uuid import UUID
 from persistence.database.tables import TOOL_CALLS
 from persistence.errors import InvalidInput
 from persistence.models import Step, ToolCall
-from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.base import AggregateRepository, Details, checked
 
 
 class ToolCallRepository(AggregateRepository[ToolCall]):
@@ -57,5 +57,6 @@ class ToolCallRepository(AggregateRepository[ToolCall]):
         return self._advance(call, "TOOL_CALL_CANCELLED", {}, details)
 
     def _new(self, event_type: str, step: Step, tool_name: str, args: Any, tool_call_id: UUID | None, details: Details) -> ToolCall:
+        checked(step, "step", Step)
         data = {"run_id": step.run_id, "step_id": step.id, "tool_name": tool_name, "tool_args": args}
         return self._begin(event_type, data, details, cause=step, item_id=tool_call_id)

@@ -9,11 +9,12 @@ from prometheus_client import Gauge
 
 from persistence.errors import PersistenceError
 from persistence.plane import Plane
-from persistence.queries.database_state import DatabaseState, database_state
+from persistence.queries.database_state import DatabaseState, database_state, standstill
 
 _log = structlog.get_logger(__name__)
 
 _PAUSE: Final = 5.0
+_LONG_PAUSE: Final = 60.0
 
 _UP = Gauge("persistence_database_up", "Whether the state of the database could be read.")
 _ENTRIES = Gauge("persistence_outbox_entries", "Entries in the outbox's work list.", ["effect_type", "state"])
@@ -28,6 +29,7 @@ _TENANT_OLDEST = Gauge(
     "persistence_outbox_tenant_oldest_seconds", "How long the entry of theirs that is due longest has waited.", ["tenant"]
 )
 _RESTING = Gauge("persistence_destinations_resting", "Destinations that failed too often and rest.")
+_STALLED = Gauge("persistence_stalled", "Runs under way, and tool calls, in which nothing has happened for an hour.", ["kind"])
 _HORIZON = Gauge(
     "persistence_log_horizon_lag_seconds", "How long readers of the log have waited for the oldest open transaction.", ["holder"]
 )
@@ -43,6 +45,7 @@ class Collector:
         self._plane = plane
         self._lock = asyncio.Lock()
         self._read_at: float | None = None
+        self._looked_at: float | None = None
 
     async def refresh(self) -> None:
         """Sets the gauges, unless that was done a moment ago. A database that cannot be read is a gauge, too."""
@@ -52,6 +55,11 @@ class Collector:
                 return
             try:
                 _set(await database_state(self._plane.server.audit_dsn, self._plane.settings))
+                if self._looked_at is None or now - self._looked_at >= _LONG_PAUSE:
+                    found = await standstill(self._plane.server.audit_dsn, self._plane.settings)
+                    _STALLED.labels("run").set(found.runs)
+                    _STALLED.labels("tool_call").set(found.tool_calls)
+                    self._looked_at = now
                 _UP.set(1)
             except PersistenceError as error:
                 _log.warning("metrics_without_database", error=str(error))

@@ -1,5 +1,7 @@
 """/v1/runs: which there are, how each went, and ending or retrying one."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from persistence.queries.comparison import Comparison, compare_runs
 from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
 from persistence.queries.runs import RunFilter, RunPage, found_runs, list_runs
 from persistence.queries.size import check_size
+from persistence.queries.stalled import QUIET, Stalled, stalled
 from persistence.queries.trace import Trace, trace_run
 from persistence.queries.waterfall import Waterfall, waterfall
 from persistence.service.access import Operating, Reading
@@ -43,6 +46,20 @@ async def list_(
             return await found_runs(tx, search)
         wanted = RunFilter(status=status, run_type=run_type, since=since, until=until)
         return await list_runs(tx, wanted, limit=limit, after=cursor)
+
+
+@router.get("/stalled", response_model=Sequence[Stalled], summary="List what does not get on", responses=responses())
+async def list_stalled(
+    caller: Reading,
+    limit: Limit = 50,
+    quiet: Annotated[
+        float, Query(ge=0, le=31_536_000, description="Seconds in which nothing has happened.")
+    ] = QUIET.total_seconds(),
+    waiting: Annotated[bool, Query(description="Runs that were suspended, too.")] = False,  # noqa: FBT002  a query has names only
+) -> Sequence[Stalled]:
+    """Runs under way, and tool calls, in which nothing has happened for a while; the longest silence first."""
+    async with caller.reading() as tx:
+        return await stalled(tx, timedelta(seconds=quiet), waiting=waiting, limit=limit)
 
 
 @router.get("/{run_id}", response_model=Run, summary="Read a run", responses=responses(404))

@@ -183,10 +183,29 @@ def test_what_a_restore_holds_back_is_cancelled_or_released(data_dir: str, tmp_p
     assert f"{first} cancelled" in typed("restore", "cancel", "--id", first, "--reason", "the receiver has it", "--data-dir", new)
     assert "is not held back" in typed("restore", "cancel", "--id", first, "--reason", "again", "--data-dir", new, expect=1)
     assert "1 released" in typed("restore", "release", "--id", second, "--data-dir", new)
-    assert "119 passed" in typed("fit", "--data-dir", new)
+    assert "121 passed" in typed("fit", "--data-dir", new)
 
 
 @pytest.mark.usefixtures("running")
+def test_contexts_are_signed_and_secrets_change(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path))
+    first, second = {"PERSISTENCE_CONTEXT_SECRET": "1" * 40}, {"PERSISTENCE_CONTEXT_SECRET": "2" * 40}
+    assert "PERSISTENCE_CONTEXT_SECRET is not set" in typed("context", "sign", *data, expect=2)
+    assert "not signed" in typed("context", "status", *data)
+    assert "with 1 secret" in typed("context", "sign", *data, **first)
+    assert "it was so already" in typed("context", "sign", *data, **first)
+    typed("tenant", "create", "acme", *data)
+    assert "cannot prove it" in typed("runs", "list", *data, expect=1)
+    assert json.loads(typed("runs", "list", *data, "--format", "json", **first))["items"] == []
+    assert "with 2 secrets" in typed("context", "sign", *data, **second)
+    assert json.loads(typed("runs", "list", *data, "--format", "json", **first))["items"] == []
+    assert "with 1 secret" in typed("context", "retire", *data, **second)
+    typed("runs", "list", *data, expect=1, **first)
+    assert json.loads(typed("context", "status", *data, "--format", "json", **second))["is_ours"]
+    assert "not signed" in typed("context", "retire", "--all", *data)
+    typed("runs", "list", *data)
+
+
 def test_ids_stay_whole_in_a_pipe(data_dir: str) -> None:
     narrow = {name: value for name, value in environment().items() if name != "COLUMNS"}
     found = subprocess.run(

@@ -16,7 +16,6 @@ from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.gates.record import record
 from persistence.importing.importer import Importer
-from persistence.ingest import Rules
 from persistence.models import Effect, Role, Run, Tenant
 from persistence.outbox import Delivery, PermanentFailure, Worker
 from tests.browser import browsing
@@ -28,6 +27,7 @@ AXE = Path(str(files("axe_playwright_python"))) / "axe.min.js"
 PAGES = (
     "/console/",
     "/console/runs",
+    "/console/runs/stalled",
     "/console/dead-letters",
     "/console/data",
     "/console/outbox",
@@ -38,7 +38,7 @@ PAGES = (
 
 @pytest.fixture
 async def service(plane: Plane) -> AsyncIterator[Service]:
-    rules = Rules.model_validate({"data:web.form": {"run": "answer"}})
+    rules = {"data:web.form": {"run": "answer"}}
     async with serving(plane, rules=rules, requests_per_second=1000) as running:
         yield running
 

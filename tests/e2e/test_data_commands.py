@@ -148,3 +148,17 @@ def test_the_service_from_start_to_end(place: SimpleNamespace) -> None:
     finally:
         serving.kill()
         serving.communicate()
+
+
+def test_rules_are_set_shown_and_removed(place: SimpleNamespace, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("# Ours\ndata:test.*: {run: answer}\n")
+    assert "rules: 1, in" in place.of("data", "rules", "set", str(file))
+    assert place.of("data", "rules", "show") == file.read_text()
+    stored(place, tmp_path, {"ruled": True})  # by a process that was told of no rules
+    assert "answer" in place.of("runs", "list")
+    file.write_text("test.scope: {run: answer}")
+    assert "does not begin with data:" in place.of("data", "rules", "set", str(file), expect=2)
+    assert "# Ours" in place.of("data", "rules", "show")
+    place.of("data", "rules", "remove")
+    assert place.of("data", "rules", "show") == ""

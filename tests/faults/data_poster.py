@@ -11,16 +11,15 @@ from typing import Any
 from uuid import UUID
 
 from persistence import Plane
-from persistence.ingest import Ingest, Rules
+from persistence.ingest import Ingest
 from persistence.ingest.hierarchy import Draft
 from persistence.ingest.journal import Journal
 from persistence.ingest.registry import Registry
 from persistence.transaction import Transaction
+from tests.helpers import with_rules
 
 SCOPES = ("web.form", "github.issues", "github.issues.opened")
-RULES = Rules.model_validate(
-    {"data:github.*": {"run": "triage", "effects": [{"type": "TEST", "spec": {"n": {"$from": "/data/n"}}}]}}
-)
+RULES = {"data:github.*": {"run": "triage", "effects": [{"type": "TEST", "spec": {"n": {"$from": "/data/n"}}}]}}
 POINTS: dict[str, tuple[type, str]] = {
     "write": (Draft, "fill"),
     "sync": (Draft, "sync"),
@@ -75,7 +74,7 @@ def die() -> None:
 async def _post(folder: Path, tenant_id: UUID, dsn: str, acknowledged: Path, name: str, most: int | None, records: bool) -> None:
     line = os.open(acknowledged, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     numbers = count()
-    async with Plane(dsn=dsn, pool_max=2) as plane, Ingest(folder, plane, rules=RULES) as ingest:
+    async with Plane(dsn=dsn, pool_max=2) as plane, Ingest(with_rules(folder, RULES), plane) as ingest:
         attending = asyncio.create_task(ingest.attend()) if records else None
 
         async def client() -> None:

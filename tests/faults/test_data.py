@@ -19,7 +19,7 @@ from persistence.ingest import Ingest
 from persistence.ingest.check import check
 from persistence.models import Tenant
 from tests.faults.data_poster import POINTS, RULES, post, post_and_die
-from tests.helpers import ACTOR
+from tests.helpers import ACTOR, with_rules
 from tests.processes import PROCESSES
 from tests.serving import serving
 
@@ -51,7 +51,7 @@ def visible(folder: Path) -> int:
 
 async def check_the_end(folder: Path, plane: Plane, tenant: Tenant, acknowledged: Path) -> int:
     """Mends as the next service does, records, and holds everything against everything. Returns how many files there are."""
-    async with Ingest(folder, plane, rules=RULES) as ingest:
+    async with Ingest(with_rules(folder, RULES), plane) as ingest:
         await ingest.mend(tenant.tenant_id)
         await ingest.record(tenant.tenant_id)
         assert await ingest.waiting(tenant.tenant_id) == (0, 0)

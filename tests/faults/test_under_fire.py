@@ -15,16 +15,19 @@ from pathlib import Path
 import asyncpg
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN, EmbeddedServer
 from persistence.database.migrator import Migrator
 from persistence.database.programs import hand_over
 from persistence.database.server import create_logins
-from persistence.errors import PersistenceError
+from persistence.errors import PersistenceError, ServerError
 from persistence.models import Tenant
 from persistence.outbox import Backoff, Delivery, Worker
+from persistence.outbox.listener import Listener
 from persistence.outbox.queue import OutboxQueue
+from persistence.settings import Settings
 from tests.debian import program
 from tests.faults.fire import WORKER, Receiver, all_settled, check_the_end, request_webhooks, until, worker_environment
 from tests.faults.test_lost_connections import SOCKET, proxied
@@ -456,6 +459,22 @@ def _pgbouncer(tmp_path: Path) -> tuple[Path, Path]:
     folder = tmp_path / "debian"
     found = program("pgbouncer", "pgbouncer", folder, "libc-ares2", "libevent-2.1-7")
     return found, next((path.parent for path in folder.rglob("libcares.so.2")), tmp_path)
+
+
+async def test_a_pooler_that_was_not_named_is_recognised(pgbouncer: str) -> None:
+    with pytest.raises(ServerError, match="PERSISTENCE_TRANSACTION_POOLER=true, and PERSISTENCE_DIRECT_DSN"):
+        async with Plane(dsn=pgbouncer):
+            pass
+
+
+async def test_a_listener_behind_a_pooler_says_what_to_set(pgbouncer: str) -> None:
+    settings = Settings(dsn=pgbouncer, transaction_pooler=True)  # type: ignore[arg-type]
+    with capture_logs() as lines:
+        async with Listener(pgbouncer, settings, "anything", heard=lambda _: None, connected=lambda: None):
+            await until(lambda: _true(bool(lines)))
+    assert lines[0]["event"] == "listener_lost"
+    assert "PERSISTENCE_DIRECT_DSN" in lines[0]["hint"]
+    assert "--poll-only" in lines[0]["hint"]
 
 
 async def test_behind_pgbouncer_in_transaction_mode(

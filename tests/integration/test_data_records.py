@@ -11,34 +11,32 @@ import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.errors import PersistenceError
-from persistence.ingest import Ingest, Rules
+from persistence.errors import ConfigurationError, PersistenceError
+from persistence.ingest import Ingest
 from persistence.ingest.check import Trouble, check
 from persistence.ingest.paths import Stamps
 from persistence.models import Event, Position, Run, Signal, Tenant
-from tests.helpers import ACTOR
+from tests.helpers import ACTOR, with_rules
 from tests.proxy import way_to
 
 SCOPE = "github.issues"
 CHANNEL = "data:github.issues"
 WHO = {"actor": "user:ada", "source": "test"}
-RULES = Rules.model_validate(
-    {
-        "data:github.issues": {
-            "run": "triage",
-            "effects": [
-                {"type": "LOG", "spec": {"title": {"$from": "/data/title"}}, "priority": 5, "ordering_key": "issues"},
-                {"type": "LOG", "spec": {"n": 2}},
-            ],
-        },
-        "data:github.*": {"run": "archive", "completes": False},
-    }
-)
+RULES = {
+    "data:github.issues": {
+        "run": "triage",
+        "effects": [
+            {"type": "LOG", "spec": {"title": {"$from": "/data/title"}}, "priority": 5, "ordering_key": "issues"},
+            {"type": "LOG", "spec": {"n": 2}},
+        ],
+    },
+    "data:github.*": {"run": "archive", "completes": False},
+}
 
 
 @pytest.fixture
 async def ingest(plane: Plane, tmp_path: Path) -> AsyncIterator[Ingest]:
-    async with Ingest(tmp_path, plane, rules=RULES) as ingest:
+    async with Ingest(with_rules(tmp_path, RULES), plane) as ingest:
         yield ingest
 
 
@@ -144,7 +142,10 @@ async def test_a_deletion_is_on_the_record_with_who_did_it(ingest: Ingest, plane
 
 
 async def test_a_content_with_a_key_is_one_signal_even_from_two_stores(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
-    async with Ingest(tmp_path / "one", plane, rules=RULES) as one, Ingest(tmp_path / "other", plane, rules=RULES) as other:
+    async with (
+        Ingest(with_rules(tmp_path / "one", RULES), plane) as one,
+        Ingest(with_rules(tmp_path / "other", RULES), plane) as other,
+    ):
         for place in (one, other):
             await place.put(tenant.tenant_id, SCOPE, {"title": "a"}, idempotency_key="k", **WHO)
             await place.put(tenant.tenant_id, "web.form", {"n": 1}, **WHO)
@@ -166,7 +167,7 @@ async def test_while_the_database_is_away_data_still_come_in(
     async with (
         way_to(host) as way,
         Plane(dsn=dsn.replace(host, way.host), retry_for=0.2) as distant,
-        Ingest(tmp_path, distant, rules=RULES) as ingest,
+        Ingest(with_rules(tmp_path, RULES), distant) as ingest,
     ):
         await way.close()
         receipts = [await ingest.put(tenant.tenant_id, SCOPE, {"title": str(number)}, **WHO) for number in range(20)]
@@ -257,7 +258,7 @@ async def test_a_tenant_that_does_not_exist_is_refused(ingest: Ingest) -> None:
 
 async def test_two_processes_that_share_a_tree_record_everything_once(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
     same = Stamps(lambda: 1_768_989_600_000_000_000)
-    async with Ingest(tmp_path, plane, rules=RULES, stamps=same) as one, Ingest(tmp_path, plane, rules=RULES) as other:
+    async with Ingest(with_rules(tmp_path, RULES), plane, stamps=same) as one, Ingest(with_rules(tmp_path, RULES), plane) as other:
         attending = [asyncio.create_task(place.attend()) for place in (one, other)]
         receipts = await asyncio.gather(
             *(place.put(tenant.tenant_id, SCOPE, {"title": "a"}, **WHO) for _ in range(50) for place in (one, other))
@@ -323,3 +324,29 @@ async def test_the_page_on_data_shows_how(
     assert len(times) == 1
     [signal] = await signals(plane, tenant)
     assert (signal.source_channel, signal.actor) == (CHANNEL, "external:github")
+
+
+async def test_rules_belong_to_the_folder_whoever_records(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
+    """Also a process that was told nothing of them."""
+    with_rules(tmp_path, RULES)
+    async with Ingest(tmp_path, plane) as unaware:
+        await unaware.put(tenant.tenant_id, SCOPE, {"title": "a"}, **WHO)
+        await unaware.record(tenant.tenant_id)
+        assert [run.run_type for run in await runs(plane, tenant)] == ["triage"]
+        with_rules(tmp_path, {"data:github.*": {"run": "changed"}})
+        await unaware.put(tenant.tenant_id, SCOPE, {"title": "b"}, **WHO)
+        await unaware.record(tenant.tenant_id)
+        assert sorted(run.run_type for run in await runs(plane, tenant)) == ["changed", "triage"]
+
+
+async def test_while_rules_cannot_be_read_data_are_stored_and_wait(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("data:*: {run: [")
+    async with Ingest(tmp_path, plane) as ingest:
+        receipt = await ingest.put(tenant.tenant_id, SCOPE, {"title": "a"}, **WHO)
+        with pytest.raises(ConfigurationError, match="no YAML"):
+            await ingest.record(tenant.tenant_id)
+        assert await ingest.waiting(tenant.tenant_id) == (1, 0)
+        assert (await ingest.read(tenant.tenant_id, SCOPE, receipt.collected_at)).data == {"title": "a"}
+        with_rules(tmp_path, RULES)
+        assert await ingest.record(tenant.tenant_id) == 1
+        assert [run.run_type for run in await runs(plane, tenant)] == ["triage"]

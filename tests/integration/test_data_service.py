@@ -15,7 +15,7 @@ import pytest
 
 from persistence import Plane
 from persistence.errors import NotAuthenticated
-from persistence.ingest import DATA_INGEST_MAX_SIZE, DataFileEnvelope, Ingest, Rules
+from persistence.ingest import DATA_INGEST_MAX_SIZE, DataFileEnvelope, Ingest
 from persistence.models import Role, Tenant
 from persistence.service.app import DEFAULT_MAX_SIZE
 from persistence.service.token_cache import TokenCache
@@ -218,7 +218,7 @@ async def test_while_the_database_is_away_data_come_in_and_are_read(
     postgresql: psycopg.Connection, dsn: str, plane: Plane, tenant: Tenant
 ) -> None:
     host = postgresql.info.host
-    rules = Rules.model_validate({"data:test.*": {"run": "triage"}})
+    rules = {"data:test.*": {"run": "triage"}}
     async with (
         way_to(host) as way,
         Plane(dsn=dsn.replace(host, way.host), retry_for=0.2) as distant,

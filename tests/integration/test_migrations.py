@@ -147,6 +147,32 @@ def test_an_administrator_needs_no_superuser(empty_database: str) -> None:
             connection.execute("DROP ROLE nobody_special")
 
 
+def test_a_second_administrator_is_told_whom_to_ask(empty_database: str) -> None:
+    """The roles belong to the cluster: who made them may lend them to others."""
+    Migrator(empty_database).up()
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS second_admin")
+        connection.execute("CREATE ROLE second_admin LOGIN CREATEROLE")
+        connection.execute("GRANT CREATE ON DATABASE emptiness TO second_admin")
+    try:
+        with pytest.raises(PermissionDenied, match="another login of this cluster made the roles") as refusal:
+            Migrator(empty_database.replace("postgres@", "second_admin@")).up()
+        assert refusal.value.hint is not None
+        command = refusal.value.hint.partition("let it: ")[2]
+        with psycopg.connect(empty_database, autocommit=True) as connection:
+            connection.execute(command)  # type: ignore[call-overload]
+        assert Migrator(empty_database.replace("postgres@", "second_admin@")).up().is_current
+    finally:
+        with psycopg.connect(empty_database, autocommit=True) as connection:
+            connection.execute("REVOKE CREATE ON DATABASE emptiness FROM second_admin")
+            connection.execute("REVOKE persistence_owner, persistence_system FROM second_admin CASCADE")
+            connection.execute("DROP OWNED BY second_admin; DROP ROLE second_admin")
+
+
+def test_a_service_login_sees_which_migrations_have_run(dsn: str) -> None:
+    assert Migrator(dsn).status().is_current
+
+
 def test_metadata_and_database_do_not_drift(admin_dsn: str) -> None:
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(admin_dsn))
     with engine.connect() as connection:

@@ -169,7 +169,7 @@ async def test_nobody_else_can_take_an_ordering_keys_lock(
     """Advisory locks are the cluster's. The number of a name cannot be computed by others; and who waits in vain is told so, as 503."""
     thief = await asyncpg.connect(dsn)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await thief.fetch("SELECT * FROM canon.lock_salt")
+        await thief.fetch("SELECT * FROM canon.installation")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await thief.fetch("SELECT persistence.plane_lock('x')")
     run = await start_run(plane, tenant.tenant_id)

@@ -90,6 +90,7 @@ async def test_the_service_offers_metrics_to_who_has_the_token(
     assert 'persistence_outbox_tenant_oldest_seconds{tenant="acme"}' in text
     assert "persistence_log_horizon_lag_seconds{holder=" in text
     assert 'holder="nobody"' not in text
+    assert 'persistence_stalled{kind="run"} 0.0' in text
     assert seen is not None
     assert len(seen.checks) == len(outcomes)
     assert (seen.actor, seen.seconds) == ("user:op", 1.5)

@@ -1,5 +1,6 @@
 """Scopes, envelopes, times, JSON as text, rules: what data files are made of."""
 
+import errno
 import json
 import os
 import re
@@ -19,7 +20,6 @@ from persistence.ingest import (
     DataFileEnvelope,
     IngestResponse,
     create_data_file_envelope,
-    load_rules,
     parse_scope,
     scope_to_path_segments,
 )
@@ -32,6 +32,7 @@ from persistence.ingest.paths import (
     generate_collected_at,
     timestamp_to_filename,
 )
+from persistence.ingest.rules import RuleFile
 from persistence.ingest.text import check_object, part_of
 
 STAMP = "2026-01-21T10:00:00Z"
@@ -263,9 +264,9 @@ data:chat.logs.*:
 
 
 def rules(tmp_path: Path, text: str) -> Any:
-    place = tmp_path / "rules.yaml"
-    place.write_text(text)
-    return load_rules(place)
+    place = RuleFile(tmp_path)
+    place.replace(text)
+    return place.rules()
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,28 @@ def test_a_rule_file_that_is_wrong_says_where(tmp_path: Path, text: str, said: s
         rules(tmp_path, text)
 
 
-def test_a_rule_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=os.strerror(2)):
-        load_rules(tmp_path / "none.yaml")
+def test_rules_that_are_wrong_do_not_take_the_place_of_those_that_hold(tmp_path: Path) -> None:
+    rules(tmp_path, RULES)
+    with pytest.raises(ConfigurationError):
+        rules(tmp_path, "a: [")
+    assert RuleFile(tmp_path).text() == RULES
+    assert [path.name for path in tmp_path.iterdir()] == ["rules.yaml"]
+
+
+def test_rules_are_read_anew_when_they_change(tmp_path: Path) -> None:
+    place, other = RuleFile(tmp_path / "data"), RuleFile(tmp_path / "data")
+    assert place.rules().rule_for("github.issues") is None
+    other.replace("data:*: {run: one}")
+    assert place.rules().rule_for("github.issues")[1].run == "one"  # type: ignore[index]
+    other.replace("data:*: {run: two}")
+    assert place.rules().rule_for("github.issues")[1].run == "two"  # type: ignore[index]
+    place.path.write_text("data:*: {run: ")  # by hand
+    with pytest.raises(ConfigurationError, match="no YAML"):
+        place.rules()
+    place.path.unlink()
+    place.path.mkdir()
+    with pytest.raises(ConfigurationError, match=os.strerror(errno.EISDIR)):
+        place.rules()
+    place.path.rmdir()
+    other.replace(None)
+    assert place.rules().root == {}

@@ -27,8 +27,18 @@ BEGIN
   END;
   -- An administrator without superuser rights becomes able to act as the two owning roles, without inheriting from them.
   IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-    EXECUTE format('GRANT persistence_owner TO %I WITH INHERIT FALSE, SET TRUE', current_user);
-    EXECUTE format('GRANT persistence_system TO %I WITH INHERIT FALSE, SET TRUE', current_user);
+    FOREACH role_name IN ARRAY ARRAY['persistence_owner', 'persistence_system'] LOOP
+      BEGIN
+        IF NOT pg_has_role(current_user, role_name, 'SET') THEN
+          EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', role_name, current_user);
+        END IF;
+      EXCEPTION WHEN insufficient_privilege THEN
+        RAISE EXCEPTION USING
+          ERRCODE = 'insufficient_privilege',
+          MESSAGE = format('another login of this cluster made the roles of the plane, and %s may not act as %s', current_user, role_name),
+          HINT = format('that login, or a superuser, can let it: GRANT persistence_owner, persistence_system TO %I WITH INHERIT FALSE, SET TRUE', current_user);
+      END;
+    END LOOP;
   END IF;
 END
 $$;

@@ -2,7 +2,7 @@
 --
 -- events: an array of objects with id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
 --   correlation_id, causation_id, actor, source, occurred_at, and attachment (text; CHECKPOINT_SAVED only). How many and how large they may be is
---   said in canon.size_limits.
+--   said in canon.size_limits. proof: see enter_tenant.
 -- Returns one row an event. is_new is false for an event that is in the log already, and for the request of an effect whose
 --   idempotency key is known: then aggregate_id names the effect that is there.
 -- Errors: PE001 conflict, PE002 invalid transition, PE003 not found, PE004 idempotency mismatch, PE005 tenant denied, PE006 too large,
@@ -10,7 +10,7 @@
 --
 -- Plans are generic: planning each statement anew would cost more than half of a small batch. They go by index and nested loop, and are
 -- made anew while the log is young (learn_sizes).
-CREATE FUNCTION persistence.append_events(tenant_id uuid, user_id uuid, events jsonb)
+CREATE FUNCTION persistence.append_events(tenant_id uuid, user_id uuid, events jsonb, proof text DEFAULT NULL)
 RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -40,11 +40,15 @@ BEGIN
     events @? '$[*] ? (exists(@.event_data.ordering_key))' AS has_keys,
     events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
     events @? '$[*] ? (exists(@.attachment))' AS has_attachments,
-    events @? '$[*] ? (@.event_type like_regex "^(RUN|STEP)_(COMPLETED|FAILED|CANCELLED|SKIPPED|RECORDED)$")' AS has_ends
+    events @? '$[*] ? (@.event_type like_regex "^(RUN|STEP)_(COMPLETED|FAILED|CANCELLED|SKIPPED|RECORDED)$")' AS has_ends,
+    EXISTS (SELECT FROM canon.context_keys) AS is_signed
   INTO look
   FROM canon.size_limits AS l
   WHERE l.is_only;
-  IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments OR look.has_ends THEN
+  IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments OR look.has_ends OR look.is_signed THEN
+    IF look.is_signed THEN
+      PERFORM enter_tenant(append_events.tenant_id, append_events.user_id, proof);
+    END IF;
     IF look.is_no_batch THEN
       PERFORM refuse_batch(events);
     END IF;

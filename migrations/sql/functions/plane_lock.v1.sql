@@ -3,5 +3,5 @@
 CREATE FUNCTION persistence.plane_lock(name text) RETURNS bigint
 LANGUAGE sql STABLE
 AS $$
-  SELECT hashtextextended(name || s.salt, 4) FROM canon.lock_salt AS s
+  SELECT hashtextextended(name || i.lock_salt, 4) FROM canon.installation AS i
 $$;

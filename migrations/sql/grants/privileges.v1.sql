@@ -5,11 +5,16 @@ GRANT USAGE ON SCHEMA persistence, canon
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON ALL TABLES IN SCHEMA canon
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
-REVOKE SELECT ON canon.lock_salt FROM persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+REVOKE SELECT ON canon.installation FROM persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+REVOKE SELECT ON canon.context_keys FROM persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
+GRANT SELECT ON canon.installation TO persistence_system;
+GRANT SELECT (added_at) ON canon.context_keys TO persistence_auditor;
 GRANT EXECUTE ON FUNCTION
   persistence.current_tenant_id(),
   persistence.current_user_id(),
-  persistence.enter_tenant(uuid, uuid)
+  persistence.proven_tenant(),
+  persistence.entered_tenant(),
+  persistence.enter_tenant(uuid, uuid, text)
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
@@ -19,19 +24,18 @@ GRANT SELECT ON
 GRANT SELECT (tenant_id, id, name, role, acts_as, user_id, expires_at, revoked_at, created_at, updated_at) ON persistence.api_tokens
   TO persistence_app, persistence_operator;
 GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
--- Policies read the membership of whoever asks, so all who are subject to them may read it (their own rows of it).
-GRANT SELECT ON persistence.user_tenants TO persistence_worker;
 
 GRANT EXECUTE ON FUNCTION
-  persistence.append_events(uuid, uuid, jsonb),
+  persistence.append_events(uuid, uuid, jsonb, text),
   persistence.receive_signals(uuid, uuid, jsonb),
   persistence.read_events(uuid, uuid, integer, xid8, bigint, integer)
   TO persistence_app;
 
+GRANT EXECUTE ON FUNCTION persistence.service_user() TO persistence_operator;
 GRANT UPDATE (status, retry_count, next_retry_at) ON persistence.outbox_events TO persistence_operator;
 GRANT EXECUTE ON FUNCTION
-  persistence.requeue_outbox(uuid, uuid, uuid[], text, text),
-  persistence.discard_outbox(uuid, uuid, uuid[], text, text)
+  persistence.requeue_outbox(uuid, uuid, uuid[], text, text, text),
+  persistence.discard_outbox(uuid, uuid, uuid[], text, text, text)
   TO persistence_operator;
 
 -- The work across tenants.

@@ -39,3 +39,5 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION persistence.last_gates() TO persistence_app, persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION persistence.log_epoch() TO persistence_app, persistence_owner;
+
+GRANT EXECUTE ON FUNCTION persistence.record_context_keys(integer, text) TO persistence_owner;

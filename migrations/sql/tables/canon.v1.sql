@@ -66,12 +66,21 @@ CREATE TABLE canon.size_limits (
 );
 INSERT INTO canon.size_limits DEFAULT VALUES;
 
--- What makes the numbers of advisory locks this installation's own: see plane_lock. Services cannot read it.
-CREATE TABLE canon.lock_salt (
-  is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
-  salt    uuid NOT NULL DEFAULT gen_random_uuid()
+-- What is this installation's own, and for its functions alone: services cannot read it. lock_salt: see plane_lock. service_user: see service_user().
+CREATE TABLE canon.installation (
+  is_only      boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+  lock_salt    uuid NOT NULL DEFAULT gen_random_uuid(),
+  service_user uuid NOT NULL DEFAULT gen_random_uuid()
 );
-INSERT INTO canon.lock_salt DEFAULT VALUES;
+INSERT INTO canon.installation DEFAULT VALUES;
+
+-- Keys of those who may enter tenants, as HMAC-SHA256 pads them: see is_proven. While there is none, membership is enough.
+CREATE TABLE canon.context_keys (
+  inner_pad bytea NOT NULL CHECK (length(inner_pad) = 64),
+  outer_pad bytea NOT NULL CHECK (length(outer_pad) = 64),
+  added_at  timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (inner_pad)
+);
 
 CREATE TABLE canon.upcasters (
   event_type    text NOT NULL,

@@ -24,6 +24,7 @@ from persistence.queries.overview import MOST, RECENT_RUNS, overview
 from persistence.queries.run_diagnosis import diagnose_run
 from persistence.queries.runs import RunFilter, found_runs, list_runs
 from persistence.queries.size import check_size
+from persistence.queries.stalled import QUIET, stalled
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import waterfall
 from persistence.service.access import Caller, streaming
@@ -108,6 +109,14 @@ async def runs(
             page = await list_runs(tx, wanted, limit=_PAGE, after=id_of(cursor, "cursor") if cursor else None)
     query = {"search": search, "status": status, "run_type": run_type, "since": since, "until": until}
     return render(request, "runs.html", page=page, query=query, statuses=_STATUSES, cursor=cursor)
+
+
+@router.get("/runs/stalled")
+async def stalled_runs(request: Request, caller: Visiting, waiting: Text = "") -> HTMLResponse:
+    """What does not get on."""
+    async with caller.reading() as tx:
+        found = await stalled(tx, waiting=bool(waiting), limit=_PAGE)
+    return render(request, "stalled.html", found=found, waiting=waiting, quiet=QUIET.total_seconds())
 
 
 @router.get("/runs/{run_id}")

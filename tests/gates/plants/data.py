@@ -160,6 +160,10 @@ PLANTS = {
         "UPDATE persistence.outbox_queue SET held_by = 'KEY', updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
         "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.outbox_queue WHERE ordering_key = 'strict'",
     ),
+    "context_keys_recorded": row(
+        "INSERT INTO canon.context_keys (inner_pad, outer_pad) VALUES (decode(repeat('36', 64), 'hex'), decode(repeat('5c', 64), 'hex'))",
+        "SELECT 'canon.context_keys'",
+    ),
     "memberships_recorded": row(
         f"INSERT INTO persistence.user_tenants (tenant_id, user_id, actor) SELECT tenant_id, {NOWHERE}, 'user:intruder' FROM persistence.tenants "
         "WHERE name = 'acme'",

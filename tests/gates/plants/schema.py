@@ -11,12 +11,7 @@ CREATE TABLE persistence.notes (
 ALTER TABLE persistence.notes OWNER TO persistence_owner;
 ALTER TABLE persistence.notes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE persistence.notes FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant_isolation ON persistence.notes USING (
-  tenant_id = (
-    SELECT ut.tenant_id FROM persistence.user_tenants AS ut
-    WHERE ut.tenant_id = persistence.current_tenant_id() AND ut.user_id = persistence.current_user_id()
-  )
-);
+CREATE POLICY tenant_isolation ON persistence.notes USING (tenant_id = persistence.entered_tenant());
 """
 DROP_TABLE = "DROP TABLE persistence.notes"
 _EASY_FUNCTION = (
@@ -108,20 +103,18 @@ PLANTS = {
         "DROP POLICY tenant_isolation ON persistence.steps;"
         "CREATE POLICY tenant_isolation ON persistence.steps USING (tenant_id = persistence.current_tenant_id())",
         "persistence.steps",
-        """
-        DROP POLICY tenant_isolation ON persistence.steps;
-        CREATE POLICY tenant_isolation ON persistence.steps USING (
-          tenant_id = (
-            SELECT ut.tenant_id FROM persistence.user_tenants AS ut
-            WHERE ut.tenant_id = persistence.current_tenant_id() AND ut.user_id = persistence.current_user_id()
-          )
-        )
-        """,
+        "DROP POLICY tenant_isolation ON persistence.steps;"
+        "CREATE POLICY tenant_isolation ON persistence.steps USING (tenant_id = persistence.entered_tenant())",
     ),
     "rls_other_policies": Plant(
         "CREATE POLICY support ON persistence.effects FOR SELECT USING (true)",
         "persistence.effects",
         "DROP POLICY support ON persistence.effects",
+    ),
+    "statistics_closed": Plant(
+        "ALTER TABLE persistence.runs ALTER COLUMN run_type SET STATISTICS 100",
+        "persistence.runs.run_type",
+        "ALTER TABLE persistence.runs ALTER COLUMN run_type SET STATISTICS 0",
     ),
     "materialized_views_closed": Plant(
         "GRANT SELECT ON persistence.run_summary TO persistence_app",

@@ -1,0 +1,197 @@
+"""Where contexts are signed, SQL that was smuggled into a service can claim any tenant, and reach none but the one that was entered."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import psycopg
+import pytest
+
+from persistence import Plane
+from persistence.database.signing import ContextKeys, padded, proof_of
+from persistence.errors import ConfigurationError, TenantDenied
+from persistence.models import Role, Tenant
+from persistence.settings import Settings
+
+SECRET = "a secret of the services that SQL is never told"
+CLAIM = "SELECT set_config('persistence.tenant_id', $1, true), set_config('persistence.user_id', $2, true)"
+
+
+@pytest.fixture
+async def signing(dsn: str, admin_dsn: str, plane: Plane, tenant: Tenant) -> AsyncIterator[Plane]:
+    """A plane that signs, of a database that asks for it; `plane` does not sign."""
+    ContextKeys(admin_dsn).set([padded(SECRET)], actor="user:dba")
+    async with Plane(dsn, retry_for=5, context_secret=SECRET) as opened:
+        yield opened
+
+
+async def test_who_signs_works_as_before(signing: Plane, tenant: Tenant) -> None:
+    async with signing.transaction(tenant.tenant_id, actor="agent:a") as tx:  # one statement
+        run = tx.runs.start(run_type="order")
+        step = tx.steps.start(run, step_type="charge")
+        effect = tx.effects.request(step, "LOG", spec={"text": "x"}, idempotency_key="k")
+    async with signing.transaction(tenant.tenant_id, actor="agent:a") as tx:  # several
+        signal = await tx.signals.receive("web", "1", "order.placed", {})
+        assert (await tx.runs.get(run.id)).status == "RUNNING"
+        await tx.flush()
+        tx.signals.process(signal)
+    async with (
+        signing.pool.acquire() as connection,
+        connection.transaction(),
+        signing.bind(connection, tenant.tenant_id, actor="agent:a") as bound,
+    ):
+        bound.runs.start(run_type="bound")
+    async with signing.transaction(tenant.tenant_id, actor="agent:a") as tx:  # a known key is looked up after the end
+        again = tx.effects.request(step, "LOG", spec={"text": "x"}, idempotency_key="k")
+    assert again.id == effect.id
+    assert await signing.dead_letters(tenant.tenant_id, actor="user:o").requeue([effect.id]) == set()
+    token, _ = await signing.tokens.issue(tenant.tenant_id, "t", role=Role.READER, acts_as="user:r", actor="user:o")
+    assert (await signing.tokens.authenticate(token)).tenant == tenant.name
+
+
+async def test_who_does_not_sign_enters_nothing(plane: Plane, signing: Plane, tenant: Tenant) -> None:
+    with pytest.raises(TenantDenied, match="cannot prove it.*PERSISTENCE_CONTEXT_SECRET"):
+        async with plane.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            tx.runs.start(run_type="order")
+    with pytest.raises(TenantDenied):
+        async with plane.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            await tx.runs.list()
+    with pytest.raises(TenantDenied):
+        await plane.dead_letters(tenant.tenant_id, actor="user:o").requeue([uuid4()])
+
+
+async def test_smuggled_sql_reaches_no_other_tenant(signing: Plane, tenant: Tenant) -> None:
+    victim = await signing.tenants.create("victim", actor="system:test")
+    async with signing.transaction(victim.tenant_id, actor="agent:v") as tx:
+        tx.runs.start(run_type="secret")
+    user = str(signing.settings.user_id)
+    proof = proof_of(signing.settings, tenant.tenant_id, signing.settings.service_user)
+    async with signing.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT persistence.enter_tenant($1, $2, $3)", tenant.tenant_id, signing.settings.user_id, proof)
+        assert await connection.fetchval("SELECT count(*) FROM tenants") == 1
+        await connection.execute(CLAIM, str(victim.tenant_id), user)  # the same user serves both
+        for table in ("runs", "orchestration_events", "tenants", "user_tenants", "tenant_run_summary", "api_tokens"):
+            assert await connection.fetchval(f"SELECT count(tenant_id) FROM {table}") == 0, table
+    for statement in (
+        "SELECT persistence.enter_tenant($1, $2)",
+        "SELECT persistence.enter_tenant($1, $2, $3)",
+        "SELECT persistence.append_events($1, $2, '[]', $3)",
+        "SELECT persistence.receive_signals($1, $2, '[]')",
+        "SELECT persistence.read_events($1, $2, 0, '0', 0, 10)",
+        "SELECT persistence.requeue_outbox($1, $2, '{}', 'user:o', 'because', $3)",
+        "SELECT persistence.discard_outbox($1, $2, '{}', 'user:o', 'because', $3)",
+    ):
+        arguments = (victim.tenant_id, signing.settings.user_id, proof)[: statement.count("$")]
+        async with signing.pool.acquire() as connection:
+            with pytest.raises(asyncpg.PostgresError) as refusal:
+                await connection.execute(statement, *arguments)
+            assert refusal.value.sqlstate == "PE005", statement
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "",
+        ":",
+        "nonsense",
+        "99999999999",
+        "99999999999:",
+        "99999999999:" + "0" * 64,
+        "9" * 40 + ":" + "0" * 64,
+        "-1:" + "0" * 64,
+        "é:ü",
+    ],
+)
+async def test_a_proof_that_is_none_is_refused_without_a_sound(signing: Plane, tenant: Tenant, forged: str) -> None:
+    async with signing.pool.acquire() as connection:
+        with pytest.raises(asyncpg.PostgresError) as refusal:
+            await connection.execute(
+                "SELECT persistence.enter_tenant($1, $2, $3)", tenant.tenant_id, signing.settings.user_id, forged
+            )
+        assert refusal.value.sqlstate == "PE005"
+
+
+async def test_a_proof_ends(signing: Plane, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persistence.database.signing.time.time", lambda: 1_700_000_000)
+    with pytest.raises(TenantDenied):
+        async with signing.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            tx.runs.start(run_type="order")
+
+
+async def test_a_proof_does_not_replace_membership(signing: Plane, tenant: Tenant) -> None:
+    with pytest.raises(TenantDenied):
+        async with signing.transaction(tenant.tenant_id, actor="agent:a", user_id=uuid4()) as tx:
+            tx.runs.start(run_type="order")
+
+
+async def test_secrets_change_without_a_break_and_each_change_is_an_event(
+    signing: Plane, tenant: Tenant, admin: psycopg.Connection, admin_dsn: str, dsn: str
+) -> None:
+    keys = ContextKeys(admin_dsn)
+    other = "x" * 70  # longer than a block of SHA-256
+    keys.set([padded(SECRET), padded(other)], actor="user:dba")
+    assert not keys.set([padded(other), padded(SECRET)], actor="user:dba")
+    async with Plane(dsn, context_secret=other) as renewed:
+        for each in (signing, renewed):
+            async with each.transaction(tenant.tenant_id, actor="agent:a") as tx:
+                tx.runs.start(run_type="order")
+        keys.set([padded(other)], actor="user:dba")
+        async with renewed.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            tx.runs.start(run_type="order")
+        with pytest.raises(TenantDenied):
+            async with signing.transaction(tenant.tenant_id, actor="agent:a") as tx:
+                tx.runs.start(run_type="order")
+    recorded = admin.execute(
+        "SELECT (event_data ->> 'keys')::integer, actor FROM orchestration_events WHERE event_type = 'CONTEXT_KEYS_SET' ORDER BY sequence_number"
+    ).fetchall()
+    assert recorded == [(1, "user:dba"), (2, "user:dba"), (1, "user:dba")]
+
+
+@pytest.mark.parametrize("login", ["service", "auditor"])
+async def test_nobody_reads_or_sets_the_keys(signing: Plane, audit_dsn: str, login: str) -> None:
+    connection = await asyncpg.connect(signing.server.dsn if login == "service" else audit_dsn)
+    try:
+        for statement in (
+            "SELECT inner_pad FROM canon.context_keys",
+            "SELECT * FROM canon.context_keys",
+            "SELECT service_user FROM canon.installation",
+            "DELETE FROM canon.context_keys",
+            "SELECT persistence.set_context_keys('{}', '{}', 'user:me')",
+            "SELECT persistence.record_context_keys(0, 'user:me')",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_the_service_user_is_this_installations_own_and_told_to_operators_only(
+    plane: Plane, admin: psycopg.Connection
+) -> None:
+    row = admin.execute("SELECT service_user FROM canon.installation").fetchone()
+    assert row is not None
+    assert plane.settings.user_id == row[0]
+    assert row[0].version == 4
+
+
+async def test_a_login_that_is_no_operator_says_in_whose_name(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection, dsn: str
+) -> None:
+    admin.execute("CREATE ROLE humble LOGIN")
+    try:
+        admin.execute("GRANT persistence_app TO humble")
+        humble = dsn.replace("persistence_service@", "humble@")
+        async with Plane(humble) as unnamed:
+            with pytest.raises(ConfigurationError, match="PERSISTENCE_USER_ID"):
+                unnamed.transaction(tenant.tenant_id, actor="agent:a")
+        user = uuid4()
+        await plane.tenants.add_user(tenant.tenant_id, user, actor="user:o")
+        async with Plane(humble, user_id=user) as named, named.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            tx.runs.start(run_type="order")
+    finally:
+        admin.execute("DROP OWNED BY humble; DROP ROLE humble")
+
+
+def test_a_secret_is_long() -> None:
+    with pytest.raises(ValueError, match="context_secret"):
+        Settings(context_secret="short")  # type: ignore[arg-type]
