@@ -72,6 +72,13 @@ def _prepare(embedded: EmbeddedServer, *, migrate: bool) -> None:
         if not migrator.is_current():
             migrator.up()
         create_logins(embedded.admin_dsn)
+        _let_make_tables(embedded.admin_dsn)
+
+
+def _let_make_tables(admin_dsn: str) -> None:
+    """Lets services keep tables of their own beside the plane's, in schema public, so that their rows and effects commit together."""
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(sql.Identifier(SERVICE_LOGIN)))
 
 
 def create_database(admin_dsn: str, name: str) -> None:
