@@ -45,7 +45,7 @@ class Overrides(TypedDict, total=False):
 class Settings(BaseSettings):
     """All that can be set. Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="PERSISTENCE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="PERSISTENCE_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     dsn: SecretStr | None = Field(None, description="PostgreSQL for services and workers; none: the embedded server")
     admin_dsn: SecretStr | None = Field(None, description="PostgreSQL for migrations and administration")

@@ -6,13 +6,20 @@ from uuid import UUID
 
 import asyncpg
 
-from persistence.database.retry import fetched
+from persistence.database.retry import fetched, retried
+from persistence.database.signing import proof_of
 from persistence.errors import IdempotencyMismatch
 from persistence.models import Tenant, new_id
 from persistence.settings import Settings
 
 # Makes a tenant with its first user.
 _CREATE = "SELECT tenant_id, name, actor, created_at, updated_at FROM persistence.create_tenant($1, $2, $3, $4)"
+
+# Enters a tenant.
+_ENTER = "SELECT persistence.enter_tenant($1, $2, $3)"
+
+# The tenant that was entered.
+_GET = "SELECT t.tenant_id, t.name, t.actor, t.created_at, t.updated_at FROM persistence.tenants AS t WHERE t.tenant_id = $1"
 
 # Lets a user work for a tenant; false when the user could already.
 _ADD_USER = "SELECT persistence.add_tenant_user($1, $2, $3)"
@@ -50,6 +57,17 @@ class TenantAdministration:
                 assert found is not None
         await self.add_user(found.tenant_id, self._settings.service_user, actor=actor)
         return found
+
+    async def get(self, tenant_id: UUID) -> Tenant:
+        """The tenant of this id, as one of its users sees it: the login needs persistence_app. Raises TenantDenied."""
+
+        async def read() -> Any:
+            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+                user = self._settings.service_user
+                await connection.execute(_ENTER, tenant_id, user, proof_of(self._settings, tenant_id, user))
+                return await connection.fetchrow(_GET, tenant_id)
+
+        return Tenant.made(**await retried(read, self._settings))
 
     async def find(self, name: str) -> Tenant | None:
         """The tenant of this name, or None."""

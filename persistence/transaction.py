@@ -44,10 +44,13 @@ _ENTER = "SELECT persistence.enter_tenant($1, $2, $3)"
 # Behind a transaction-mode pooler the limits cannot be the session's.
 _LIMITS = """
 SELECT
-  set_config('statement_timeout', $1, true),
-  set_config('lock_timeout', $2, true),
-  set_config('idle_in_transaction_session_timeout', $3, true)
+  pg_catalog.set_config('statement_timeout', $1, true),
+  pg_catalog.set_config('lock_timeout', $2, true),
+  pg_catalog.set_config('idle_in_transaction_session_timeout', $3, true)
 """
+
+# What the session's last user may have set, gone before it says anything.
+_AS_NEW = "RESET SESSION AUTHORIZATION; RESET ALL; DISCARD TEMP"
 
 
 class Transaction:
@@ -237,6 +240,8 @@ class Transaction:
         self._rows.clear()
         await self._connection.execute(self._BEGIN)
         if self.settings.transaction_pooler:
+            if self.settings.context_secret is not None:
+                await self._connection.execute(_AS_NEW)
             await self._connection.execute(_LIMITS, *time_limits(self.settings).values())
         await self._enter(self._connection)
 

@@ -1,4 +1,4 @@
--- title: No other policy lets rows through, but the auditor's reading and the system's work
+-- title: No other policy lets rows through, but the auditor's reading, the system's work and that of the plane's own functions
 -- section: 2.6
 -- law: CANON-PERSISTENCE-001 §4.4
 -- severity: error
@@ -13,3 +13,13 @@ WHERE n.nspname = ANY (string_to_array(:'schemas', ','))
   AND p.polname <> 'tenant_isolation'
   AND NOT (p.polcmd = 'r' AND p.polroles = ARRAY(SELECT r.oid FROM pg_roles AS r WHERE r.rolname = 'persistence_auditor'))
   AND NOT (p.polroles = ARRAY(SELECT r.oid FROM pg_roles AS r WHERE r.rolname = 'persistence_system'))
+  AND NOT (
+    p.polname = 'functions_work'
+    AND p.polroles = ARRAY(SELECT r.oid FROM pg_roles AS r WHERE r.rolname = 'persistence_owner')
+    AND p.polwithcheck IS NULL
+    AND regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\s+', '', 'g') = (
+      SELECT regexp_replace(r.value ->> CASE WHEN c.relname = 'user_tenants' THEN 'functions_membership' ELSE 'functions_work' END, '\s+', '', 'g')
+      FROM canon.rules AS r
+      WHERE r.name = 'policies'
+    )
+  )

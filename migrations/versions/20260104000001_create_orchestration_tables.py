@@ -51,6 +51,7 @@ SYSTEM_TABLES = (
 FUNCTIONS = (
     "plane_lock",
     "service_user",
+    "asks_for_proof",
     "system_tenant_id",
     "event_digest",
     "stamp_digest",
@@ -167,7 +168,6 @@ def upgrade() -> None:
     apply("functions/current_tenant_id.v1.sql")
     apply("functions/current_user_id.v1.sql")
     apply("functions/is_proven.v1.sql")
-    apply("functions/proven_tenant.v1.sql")
     apply("functions/entered_tenant.v1.sql")
     for function in FUNCTIONS:
         apply(f"functions/{function}.v1.sql")

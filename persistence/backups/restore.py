@@ -19,6 +19,7 @@ from persistence.backups.scratch import ScratchServer, check_files, disarm, put_
 from persistence.backups.store import Backup, BackupStore
 from persistence.backups.verification import AS_SYSTEM, superuser_dsn
 from persistence.database.embedded import EmbeddedServer, archive_command
+from persistence.database.pinned import connect_pinned
 from persistence.database.programs import own_folder
 from persistence.errors import ConfigurationError
 from persistence.settings import Settings
@@ -90,13 +91,13 @@ def restore(store: BackupStore, label: str, data_dir: Path, settings: Settings, 
 
 def held(dsn: str) -> Sequence[dict[str, Any]]:
     """The outbox entries of all tenants that wait for a decision. dsn: a login with persistence_auditor."""
-    with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+    with connect_pinned(dsn, row_factory=dict_row) as connection:
         return connection.execute(_HELD).fetchall()
 
 
 def release(admin_dsn: str, ids: Sequence[UUID] | None = None) -> int:
     """Lets entries go: those named, or all. How many. admin_dsn: an administrator's login, as for migrations."""
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+    with connect_pinned(admin_dsn) as connection:
         connection.execute(AS_SYSTEM)
         return len(connection.execute(_RELEASE, (list(ids) if ids is not None else None,)).fetchall())
 
@@ -104,7 +105,7 @@ def release(admin_dsn: str, ids: Sequence[UUID] | None = None) -> int:
 def _begin_anew(server: ScratchServer, backup: Backup, data_dir: Path) -> Restored:
     """Opens the new epoch and holds the outbox back."""
     disarm(superuser_dsn(server, backup), backup.server_version)
-    with psycopg.connect(superuser_dsn(server, backup), autocommit=True, row_factory=dict_row) as connection:
+    with connect_pinned(superuser_dsn(server, backup), row_factory=dict_row) as connection:
         [epoch] = _first(connection, _EPOCH)
         connection.execute(_HOLD)
         last_sequence_number, last_event_at = _first(connection, _LAST)

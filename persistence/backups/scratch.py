@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-import psycopg
 from psycopg.sql import SQL, Identifier
 from tenacity import Retrying, retry_if_result, wait_fixed
 
 from persistence.backups.store import BackupRefused, BackupStore
+from persistence.database.pinned import connect_pinned
 from persistence.database.programs import hand_over, run_program
 from persistence.settings import Settings
 
@@ -112,7 +112,7 @@ def disarm(dsn: str, server_version: str) -> None:
     """Takes out of a copy what its catalogue sets or runs whenever somebody connects. dsn: the superuser's."""
     major = int(server_version.split(".", maxsplit=1)[0])
     options = "-c session_preload_libraries= -c local_preload_libraries=" + (" -c event_triggers=off" if major >= 17 else "")
-    with psycopg.connect(dsn, autocommit=True, options=options) as connection:
+    with connect_pinned(dsn, options=options) as connection:
         connection.execute("DELETE FROM pg_catalog.pg_db_role_setting")
         for (name,) in connection.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
             connection.execute(SQL("ALTER EVENT TRIGGER {} DISABLE").format(Identifier(name)))

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
 from persistence.backups.store import Backup, BackupRefused, BackupStore
+from persistence.database.pinned import connect_pinned
 from persistence.database.programs import hand_over, own_folder, run_program
 from persistence.errors import PermissionDenied, ServerError
 from persistence.settings import Settings
@@ -83,12 +84,12 @@ def size_of(folder: Path) -> int:
 
 def _about(admin_dsn: str) -> dict[str, Any]:
     try:
-        with psycopg.connect(admin_dsn, autocommit=True, connect_timeout=10, row_factory=dict_row) as connection:
+        with connect_pinned(admin_dsn, row_factory=dict_row) as connection:
             row = connection.execute(_ABOUT).fetchone()
     except psycopg.OperationalError as error:
         raise ServerError(f"cannot reach the server: {error}".strip(), hint="check PERSISTENCE_ADMIN_DSN") from error
     assert row is not None
-    return row
+    return dict(row)
 
 
 def _parent(store: BackupStore, about: dict[str, Any], refused: Collection[str]) -> Backup | None:

@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg
-
 from persistence.backups.scratch import ScratchServer, check_files, disarm, put_together, running, scratch_folder
 from persistence.backups.store import Backup, BackupRefused, BackupStore
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
 from persistence.database.migrator import Migrator
+from persistence.database.pinned import connect_pinned
 from persistence.database.programs import run_program
 from persistence.database.server import create_logins
 from persistence.encoding import encode
@@ -89,7 +88,7 @@ def record(verification: Verification, admin_dsn: str, actor: str) -> UUID:
     if verification.refusal is not None:
         data["error_details"] = {"type": "BackupRefused", "message": verification.refusal}
     event_type = "BACKUP_VERIFIED" if verification.is_good else "BACKUP_REFUSED"
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+    with connect_pinned(admin_dsn) as connection:
         connection.execute(AS_SYSTEM)
         connection.execute(_RECORD, (verification_id, event_type, encode(data), actor))
     return verification_id
@@ -97,7 +96,7 @@ def record(verification: Verification, admin_dsn: str, actor: str) -> UUID:
 
 def verifications(dsn: str) -> Mapping[str, tuple[str, datetime, str | None]]:
     """By label, what came of proving each backup last: VERIFIED or REFUSED, when, and why not. dsn: a login with persistence_auditor."""
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with connect_pinned(dsn) as connection:
         return {label: (status, at, message) for label, status, at, message in connection.execute(_VERIFIED)}
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from persistence.encoding import encode
-from persistence.errors import ConfigurationError, NotFound, PersistenceError
+from persistence.errors import ConfigurationError, NotFound, PermissionDenied, PersistenceError
 from persistence.models import Model, Tenant
 from persistence.models.base import in_utc
 from persistence.plane import Plane, settings_with
@@ -113,7 +113,12 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
 
 async def find_tenant(plane: Plane, wanted: str | None) -> Tenant:
     """The tenant that a command is meant for. Raises NotFound, or ConfigurationError when it must be named."""
-    tenants = await plane.tenants.list()
+    try:
+        tenants = await plane.tenants.list()
+    except PermissionDenied:  # a login that is no operator knows its own by their ids
+        if wanted is None:
+            raise ConfigurationError("this login may not list tenants", hint="say which with --tenant ID") from None
+        return await plane.tenants.get(parse_id(wanted, "--tenant"))
     if wanted is None:
         if len(tenants) == 1:
             return tenants[0]

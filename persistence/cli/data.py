@@ -27,7 +27,7 @@ from persistence.cli.console import (
     settings_for,
 )
 from persistence.cli.tenant import operator
-from persistence.errors import ImportFailed, PersistenceError, ServerError, Unavailable
+from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError, Unavailable
 from persistence.ingest import Ingest, open_ingest
 from persistence.ingest.check import Finding, Mended, check
 from persistence.ingest.disk import LOCAL_ERRORS, is_broken_index
@@ -249,9 +249,12 @@ def reindex(
 @rules_app.command("set")
 def set_rules(file: Annotated[Path, typer.Argument(help="Rules in YAML; - for standard input.")], data_dir: DataDir = None) -> None:
     """Put rules in the place of those that are there. They hold from the next record on, for every process of the folder."""
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"rules: {file}: {error}") from error
     place = open_ingest(settings_for(data_dir), None).rules
-    place.replace(text)
+    place.replace(text, str(file))
     console.print(f"rules: {len(place.rules().root)}, in {place.path}", highlight=False, soft_wrap=True)
 
 

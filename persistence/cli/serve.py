@@ -8,6 +8,7 @@ import typer
 
 from persistence.cli.console import DataDir, console, run, set_up_logging, settings_for
 from persistence.cli.worker import stop_on_signals
+from persistence.database.pool import check_signing
 from persistence.ingest import open_ingest
 from persistence.plane import Plane
 from persistence.settings import MEBIBYTE
@@ -41,6 +42,7 @@ def serve_command(
             if "pool_max" not in settings.model_fields_set:
                 settings = settings.model_copy(update={"pool_max": max(_POOL, settings.pool_min)})
             async with Plane(settings=settings) as plane, open_ingest(settings, plane, max_bytes=max_data * MEBIBYTE) as ingest:
+                await check_signing(plane.pool, settings)
                 ingest.rules.rules()  # says now what is wrong with them
                 app = create_app(plane, ingest, max_body=max_body * MEBIBYTE, requests_per_second=requests_per_second)
                 serving = asyncio.create_task(serve(app, listening, stop))

@@ -12,6 +12,7 @@ import psycopg
 from sqlalchemy import Connection, TextClause, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from persistence.database.pinned import connect_pinned
 from persistence.database.pool import check_version
 from persistence.database.quoting import verbatim
 from persistence.errors import PermissionDenied, ServerError
@@ -90,7 +91,7 @@ class Migrator:
 
     def _connect(self) -> psycopg.Connection:
         try:
-            connection = psycopg.connect(self._dsn, connect_timeout=10)
+            connection = connect_pinned(self._dsn, autocommit=False)
         except psycopg.Error as error:
             raise ServerError(f"cannot reach the server: {_first_line(error)}", hint="check PERSISTENCE_ADMIN_DSN") from error
         try:
@@ -151,6 +152,9 @@ def prepare_session(connection: Connection) -> None:
 
 
 def _status(connection: Connection) -> SchemaStatus:
+    # An administrator who is no superuser owns the schema without being let in.
+    if connection.execute(text("SELECT FROM pg_roles WHERE rolname = 'persistence_owner' AND pg_has_role(oid, 'SET')")).first():
+        connection.execute(text("SET ROLE persistence_owner"))
     context = _alembic("runtime.migration").MigrationContext.configure(
         connection, opts={"version_table": "schema_version", "version_table_schema": "canon"}
     )

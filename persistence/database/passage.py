@@ -15,7 +15,7 @@ from persistence.errors import ServerError
 _LIST: Final = "system.posix_acl_access"
 _VERSION: Final = struct.pack("<I", 2)
 _ENTRY: Final = struct.Struct("<HHI")
-_USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _NOBODY: Final = 0xFFFFFFFF
 _EXECUTE: Final = 1
 
@@ -25,12 +25,16 @@ Entries = dict[tuple[int, int], int]
 def let_through(folder: Path, uid: int) -> None:
     """Lets a user reach what is in a folder, if he knows its name. Raises ServerError where the file system keeps no such lists."""
     mode = folder.stat().st_mode
-    if mode & stat.S_IXOTH:
-        return
     try:
         entries = _entries(folder, mode)
+        if mode & stat.S_IXOTH and (_USER, uid) not in entries:
+            return
+        mask = entries.get((_MASK, _NOBODY), entries[_GROUP_OBJ, _NOBODY])
+        for tag, whose in entries:
+            if tag in {_USER, _GROUP_OBJ, _GROUP}:
+                entries[tag, whose] &= mask  # what they could not do before they cannot do under a wider mask
         entries[_USER, uid] = entries.get((_USER, uid), 0) | _EXECUTE
-        entries[_MASK, _NOBODY] = entries.get((_MASK, _NOBODY), entries[_GROUP_OBJ, _NOBODY]) | _EXECUTE
+        entries[_MASK, _NOBODY] = mask | _EXECUTE
         packed = b"".join(_ENTRY.pack(tag, entries[tag, whose], whose) for tag, whose in sorted(entries))
         os.setxattr(folder, _LIST, _VERSION + packed)
     except OSError as error:
@@ -45,7 +49,7 @@ def _entries(folder: Path, mode: int) -> Entries:
     try:
         found = os.getxattr(folder, _LIST)
     except OSError as error:
-        if error.errno != errno.ENODATA:
+        if error.errno not in {errno.ENODATA, errno.ENOTSUP}:
             raise
         return {
             (_USER_OBJ, _NOBODY): mode >> 6 & 7,

@@ -14,6 +14,20 @@ from persistence.settings import Settings
 MINIMUM_SERVER = 16
 APPLICATION = "persistence"
 
+# Makes a session as good as new, but for the plans of functions.
+_WIPE = """
+RESET SESSION AUTHORIZATION;
+RESET ALL;
+DEALLOCATE ALL;
+CLOSE ALL;
+UNLISTEN *;
+DISCARD TEMP;
+SELECT pg_catalog.pg_advisory_unlock_all();
+"""
+
+# Whether contexts have to be proven.
+_IS_SIGNED = "SELECT persistence.asks_for_proof()"
+
 # The user in whose name services of this installation work.
 _SERVICE_USER = "SELECT persistence.service_user()"
 
@@ -94,8 +108,21 @@ async def service_user(pool: asyncpg.Pool) -> UUID | None:
         return user
 
 
+async def check_signing(pool: asyncpg.Pool, settings: Settings) -> None:
+    """Raises ConfigurationError where contexts are signed, and this process has no secret."""
+    async with pool.acquire() as connection:
+        if settings.context_secret is None and await connection.fetchval(_IS_SIGNED):
+            raise ConfigurationError(
+                "contexts are signed in this database: nobody enters a tenant without a proof",
+                hint="set PERSISTENCE_CONTEXT_SECRET",
+            )
+
+
 def _options(settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {"timeout": settings.connect_timeout, "command_timeout": None, "reset": _keep_session}
+    is_signed = settings.context_secret is not None
+    options: dict[str, Any] = {"timeout": settings.connect_timeout, "reset": _wipe_session if is_signed else _keep_session}
+    if is_signed:
+        options["statement_cache_size"] = 0  # a statement's name could mean another one by now
     if settings.transaction_pooler:
         return options | {"statement_cache_size": 0}
     session = {"application_name": APPLICATION, "search_path": "persistence", "default_transaction_isolation": "read committed"}
@@ -114,6 +141,11 @@ def time_limits(settings: Settings) -> dict[str, str]:
 
 async def _keep_session(_: asyncpg.Connection) -> None:
     """Nothing to reset: all that is set is set for one transaction. Saves a round trip each time a connection is given back."""
+
+
+async def _wipe_session(connection: asyncpg.Connection) -> None:
+    """Leaves nothing of what SQL may have left behind for whoever comes next: settings, statements, tables, locks, cursors."""
+    await connection.execute(_WIPE)
 
 
 def _unreachable(error: Exception) -> Exception:

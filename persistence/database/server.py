@@ -11,6 +11,7 @@ from psycopg import sql
 
 from persistence.database.embedded import AUDIT_LOGIN, DATABASE, SERVICE_LOGIN, EmbeddedServer
 from persistence.database.migrator import Migrator
+from persistence.database.pinned import connect_pinned
 from persistence.errors import ConfigurationError
 from persistence.settings import Settings
 
@@ -76,14 +77,16 @@ def _prepare(embedded: EmbeddedServer, *, migrate: bool) -> None:
 
 
 def _let_make_tables(admin_dsn: str) -> None:
-    """Lets services keep tables of their own beside the plane's, in schema public, so that their rows and effects commit together."""
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(sql.Identifier(SERVICE_LOGIN)))
+    """Lets services keep tables of their own beside the plane's, so that their rows and effects commit together: in a schema called as their
+    login, where PostgreSQL looks by default for that login and for nobody else.
+    """
+    with connect_pinned(admin_dsn) as connection:
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {0} AUTHORIZATION {0}").format(sql.Identifier(SERVICE_LOGIN)))
 
 
 def create_database(admin_dsn: str, name: str) -> None:
     """Creates a database where it is missing."""
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+    with connect_pinned(admin_dsn) as connection:
         if connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
             with contextlib.suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateDatabase):
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -94,7 +97,7 @@ def create_logins(admin_dsn: str) -> None:
 
     They are two because an auditor sees all tenants: a service's login must not.
     """
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+    with connect_pinned(admin_dsn) as connection:
         for login, roles in _ROLES.items():
             if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (login,)).fetchone() is None:
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(login)))

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 
+from persistence.database.pinned import connect_pinned
 from persistence.errors import PermissionDenied, ServerError
 from persistence.settings import Settings
 
@@ -65,7 +66,7 @@ class ContextKeys:
     @contextmanager
     def _as_owner(self) -> Iterator[psycopg.Connection]:
         try:
-            with psycopg.connect(self._dsn, connect_timeout=10) as connection:
+            with connect_pinned(self._dsn, autocommit=False) as connection:
                 connection.execute("SET ROLE persistence_owner")
                 yield connection
         except psycopg.errors.InsufficientPrivilege as error:

@@ -30,7 +30,8 @@ Verdict = Literal["passed", "violated", "failed", "skipped"]
 """failed: the check could not be run, so nothing is known. skipped: it was not asked for here."""
 
 _FUNCTION: Final = re.compile(
-    r"^CREATE (FUNCTION|AGGREGATE) persistence\.(\w+)\((.*?)(?:^AS \$\$\n(.*?)^\$\$;|\);$)", re.DOTALL | re.MULTILINE
+    r"^CREATE (FUNCTION|AGGREGATE) persistence\.(\w+)\((.*?)(?:^AS \$\$\n(.*?)^\$\$;|^(RETURN .*?);$|\);$)",
+    re.DOTALL | re.MULTILINE,
 )
 _SETTING: Final = re.compile(r"^SET (\w+) = (.*?)(?:  --.*)?$", re.MULTILINE)
 
@@ -226,7 +227,8 @@ def _shipped_functions() -> list[dict[str, Any]]:
 
 
 def _shipped_function(found: re.Match[str]) -> dict[str, Any]:
-    kind, name, head, body = found.groups()
+    kind, name, head, quoted, bound = found.groups()
+    body = quoted or bound or ""
     return {
         "name": name,
         "body_md5": md5(body.strip(" \n").encode(), usedforsecurity=False).hexdigest() if kind == "FUNCTION" else None,

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import psycopg
 
+from persistence.database.pinned import connect_pinned
 from persistence.database.tables import (
     EFFECTS,
     ORCHESTRATION_EVENTS,
@@ -85,7 +86,7 @@ def plans(dsn: str, statements: Sequence[tuple[str, str]]) -> list[dict[str, str
     """
     found: list[dict[str, str | None]] = []
     # In a transaction: behind a pooler, what is set for a session is set for whoever comes next.
-    with psycopg.connect(dsn) as connection:
+    with connect_pinned(dsn, autocommit=False) as connection:
         connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL search_path = persistence")
         for place, statement in statements:
             try:

@@ -113,7 +113,7 @@ class Ingest:
 
         data: the object, or its text, or a stream of it. The circumstances are those of Context, and become those of its signal.
         idempotency_key: up to 500 characters; a key that came before is answered with its file. deduplicate: so is content that the scope has
-        already; with a key that goes without saying.
+        already.
 
         Raises MalformedData for a bad scope or JSON, TooLarge, IdempotencyMismatch for a key that came with other content, StorageFull.
         """

@@ -24,6 +24,8 @@ from persistence.models import NewSignal, Signal
 from persistence.plane import Plane
 from persistence.transaction import Transaction
 
+_KEY: Final = "idempotency_key"
+
 MOST_AT_ONCE: Final = 200
 """Entries that go in one transaction."""
 
@@ -68,10 +70,17 @@ class Recorder:
     async def _tell(self, tenant_id: UUID, store: TenantStore, entries: Sequence[JournalEntry]) -> list[Signal]:
         first, rules = entries[0], await in_thread(self._rules.rules)
         async with self._plane.transaction(tenant_id, actor=first.actor, user_id=first.user_id, source=first.source) as tx:
-            known = [await _known(tx, entry, store.store_id) for entry in entries]
-            news = [
-                await _signal(tx, entry, store.store_id) for entry, signal in zip(entries, known, strict=True) if signal is None
-            ]
+            known, news = [], []
+            taken: set[tuple[str, str]] = set()
+            for entry in entries:
+                signal, is_taken = await _known(tx, entry, store.store_id)
+                known.append(signal)
+                if signal is None:
+                    name = entry.source_id
+                    if name is None or is_taken or (entry.channel, name) in taken:  # another key came with the same content
+                        name = id_of_file(entry.collected_at, entry.sha256, store.store_id)
+                    taken.add((entry.channel, name))
+                    news.append(await _signal(tx, entry, name))
             received = iter(await tx.signals.receive_many(news))
             signals = [signal or next(received) for signal in known]
             for entry, signal in zip(entries, signals, strict=True):
@@ -95,21 +104,31 @@ class Recorder:
         rule.start(tx, signal, name, specs)
 
 
-async def _known(tx: Transaction, entry: JournalEntry, store_id: str) -> Signal | None:
-    """The signal of an entry, where there may be one that this store did not make or does not remember."""
+async def _known(tx: Transaction, entry: JournalEntry, store_id: str) -> tuple[Signal | None, bool]:
+    """The signal of an entry, where there may be one that this store did not make or does not remember; and whether its name is another's."""
     if entry.source_id is not None and not entry.deduplicates:
-        return None
+        return None, False
     names = (
         [entry.source_id]
         if entry.source_id
         else [id_of_file(entry.collected_at, entry.sha256, store_id), id_of_content(entry.sha256)]
     )
     page = await tx.signals.list(source_channel=entry.channel, source_id=names, limit=len(names))
-    return min(page.items, key=lambda signal: names.index(signal.source_id), default=None)
+    found = min(page.items, key=lambda signal: names.index(signal.source_id), default=None)
+    if found is not None and entry.source_id is not None and await _is_other(tx, found, entry):
+        return None, True
+    return found, False
 
 
-async def _signal(tx: Transaction, entry: JournalEntry, store_id: str) -> NewSignal:
-    name = entry.source_id or id_of_file(entry.collected_at, entry.sha256, store_id)
+async def _is_other(tx: Transaction, signal: Signal, entry: JournalEntry) -> bool:
+    """Whether a signal of the same content came with another key."""
+    if _KEY not in entry.attributes:
+        return False
+    first = (await tx.events.of_aggregate(signal.id))[0]
+    return bool(first.event_data.get("attributes", {}).get(_KEY) != entry.attributes[_KEY])
+
+
+async def _signal(tx: Transaction, entry: JournalEntry, name: str) -> NewSignal:
     correlation_id = entry.correlation_id
     signal_id = entry.attributes.get("signal_id")
     if correlation_id is None and signal_id is not None:

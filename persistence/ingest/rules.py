@@ -17,6 +17,7 @@ In YAML, the first rule that fits a file's scope applies::
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -33,10 +34,12 @@ from persistence.ingest.scopes import parse_scope
 from persistence.ingest.text import Text, part_of
 from persistence.models import Run, Signal
 from persistence.models.base import Json, Model
+from persistence.settings import MEBIBYTE
 from persistence.transaction import Transaction
 
 _ANY: Final = "*"
 _FROM: Final = "$from"
+_LARGEST: Final = MEBIBYTE
 
 
 class EffectRule(Model):
@@ -56,6 +59,9 @@ class EffectRule(Model):
             check(spec, "spec")
         except PersistenceError as error:
             raise ValueError(str(error)) from error
+        for name in _names(spec):
+            if name.startswith("$") and name != _FROM:
+                raise ValueError(f"{name!r} is not known; {_FROM} is")
         for pointer in _pointers(spec):
             if not isinstance(pointer, str) or (pointer and not pointer.startswith("/")):
                 raise ValueError(f"{_FROM}: {pointer!r} is no JSON Pointer; it begins with /, such as /data/issue")
@@ -127,6 +133,11 @@ class Rules(RootModel[dict[str, Rule]]):
                 raise ValueError(f"{channel!r} does not begin with {CHANNEL_PREFIX}")
             if pattern != _ANY:
                 parse_scope(pattern if stem == pattern else f"{stem}.any" if "." not in stem else stem)
+        patterns = [channel.removeprefix(CHANNEL_PREFIX) for channel in root]
+        for place, pattern in enumerate(patterns):
+            wider = next((before for before in patterns[:place] if _fits(before, pattern)), None)
+            if wider is not None:
+                raise ValueError(f"{CHANNEL_PREFIX}{pattern} never applies: {CHANNEL_PREFIX}{wider} stands before it")
         return root
 
     def rule_for(self, scope: str) -> tuple[str, Rule] | None:
@@ -150,28 +161,34 @@ class RuleFile:
         """The rules as they are now. Raises ConfigurationError, naming the place: nothing is recorded past rules that cannot be read."""
         try:
             found = self.path.stat()
-            version = found.st_mtime_ns, found.st_size, found.st_ino
-            if self._read is None or self._read[0] != version:
-                self._read = version, parsed_rules(self.path.read_text(encoding="utf-8"), self.path)
-            return self._read[1]
         except FileNotFoundError:
+            if self.path.is_symlink():
+                raise ConfigurationError(f"rules: {self.path} leads nowhere", hint="persistence data rules remove") from None
             return NO_RULES
+        version = found.st_mtime_ns, found.st_size, found.st_ino
+        if self._read is None or self._read[0] != version:
+            self._read = version, parsed_rules(self._text(), str(self.path))
+        return self._read[1]
+
+    def text(self) -> str | None:
+        """As it was written; None: there are no rules. Raises ConfigurationError."""
+        return self._text() if self.path.exists() else None
+
+    def _text(self) -> str:
+        try:
+            with os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ConfigurationError(f"rules: {self.path} is no file", hint="persistence data rules set FILE")
+                return file.read(_LARGEST + 1).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"rules: {self.path}: {error}", hint="persistence data rules set FILE") from error
 
-    def text(self) -> str | None:
-        """As it was written; None: there are no rules."""
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-
-    def replace(self, text: str | None) -> None:
-        """Puts others in their place, durably and at once; None: no rules. Raises ConfigurationError for some that are none."""
+    def replace(self, text: str | None, source: str = "the rules") -> None:
+        """Puts others in their place, durably and at once; None: no rules. source: for messages. Raises ConfigurationError for some that are none."""
         if text is None:
             self.path.unlink(missing_ok=True)
         else:
-            parsed_rules(text, self.path)
+            parsed_rules(text, source)
             make_folder(self.path.parent)
             draft = self.path.with_name(f".rules.{uuid4().hex}")
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "w", encoding="utf-8") as file:
@@ -182,18 +199,46 @@ class RuleFile:
         sync_folder(self.path.parent)
 
 
-def parsed_rules(text: str, source: Path) -> Rules:
+def parsed_rules(text: str, source: str) -> Rules:
     """Reads rules. source: for messages. Raises ConfigurationError, naming the place."""
+    if len(text) > _LARGEST:
+        raise ConfigurationError(f"rules: {source}: more than {_LARGEST} bytes")
     try:
-        return TypeAdapter(Rules).validate_python(yaml.safe_load(text) or {})
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"rules: {source} is no YAML: {error}") from error
+        found = yaml.load(text, _Plain)  # noqa: S506  it is a SafeLoader
+        if not isinstance(found, dict):
+            raise ConfigurationError(
+                f"rules: {source} holds no rules", hint="a mapping is needed, such as data:github.*: {run: triage}; {} for none"
+            )
+        return TypeAdapter(Rules).validate_python(found)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigurationError(f"rules: {source}: {place}: {first['msg'].removeprefix('Value error, ')}") from error
+    except ConfigurationError:
+        raise
     except PersistenceError as error:
         raise ConfigurationError(f"rules: {source}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the loader lets both of the latter through
+        raise ConfigurationError(f"rules: {source} is no YAML: {error}") from error
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without what makes a short text large or ambiguous: aliases, and a key that comes twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not for rules: write it out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  as it is there
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} comes twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _fits(pattern: str, scope: str) -> bool:
@@ -210,6 +255,13 @@ def _pointers(value: Json) -> Iterator[Any]:
     elif isinstance(value, list):
         for child in value:
             yield from _pointers(child)
+
+
+def _names(value: Json) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _names(child)
 
 
 def _filled(value: Json, text: Text) -> Any:

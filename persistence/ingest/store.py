@@ -234,6 +234,8 @@ class TenantStore:
                         hint="use a new key for new content",
                     )
                 return known
+        if not post.deduplicates:
+            return None
         known = self.registry.find_by_content(post.scope, draft.sha256)
         if known is not None and key is not None:
             self.registry.keep_key(post.scope, key, known.path)

@@ -4,7 +4,10 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable
+from inspect import isawaitable, iscoroutine
 from typing import Any, Literal
+
+import structlog
 
 from persistence.encoding import check, encode
 from persistence.errors import InvalidInput
@@ -15,6 +18,8 @@ from persistence.telemetry import delivering
 
 _MAX_TEXT = 4000
 _LONGEST_DELAY = 30 * 86_400.0
+_log = structlog.get_logger(__name__)
+
 _UNPRINTABLE = {0: "\\0"}
 
 
@@ -34,7 +39,7 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
     try:
         with delivering(delivery.effect_type, delivery.effect_id, delivery.tenant_id, delivery.attempt, delivery.traceparent):
             async with asyncio.timeout(handler.timeout):
-                result = await handler.run(delivery)
+                result = _result(await handler.run(delivery))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -44,7 +49,7 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
         return _failed(handler, delivery, error)
     finally:
         handler.took.observe(time.perf_counter() - begun)
-    return Settlement(delivery, "EXECUTED", _result(result))
+    return Settlement(delivery, "EXECUTED", result)
 
 
 def interrupted(delivery: Delivery) -> Settlement:
@@ -58,13 +63,21 @@ def interrupted(delivery: Delivery) -> Settlement:
 
 
 def _result(result: Any) -> str:
-    """The result as JSON. The effect has happened, so a result that cannot be kept is no reason to repeat it."""
+    """The result as JSON. The effect has happened, so a result that cannot be kept is no reason to repeat it; one that was not awaited has not.
+
+    Raises TypeError for the latter.
+    """
     if result is None:
         return "null"
+    if isawaitable(result):
+        if iscoroutine(result):
+            result.close()
+        raise TypeError("the handler returned what it should have awaited: nothing has happened yet (say await, or return await)")
     try:
         check(result, "result")
         return encode(result)
     except InvalidInput as error:
+        _log.warning("result_not_kept", error=str(error))
         return encode({"unstorable": _text(_described(repr, result)), "reason": _text(str(error))})
 
 

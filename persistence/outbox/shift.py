@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
-from persistence.database.failures import DATABASE_ERRORS
+from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.wake import CANCELLED, CHANNEL
-from persistence.errors import ConfigurationError, PersistenceError
+from persistence.errors import ConfigurationError, PermissionDenied, PersistenceError
 from persistence.outbox.attempt import attempt, interrupted
 from persistence.outbox.desk import Desk
 from persistence.outbox.holdings import Holdings
@@ -130,6 +130,10 @@ class Shift:
         try:
             deliveries = await self._queue.claim(limits, self._worker.lease)
         except DATABASE_ERRORS as error:
+            if isinstance(translated(error), PermissionDenied):
+                raise PermissionDenied(
+                    f"this login may not deliver: {error}", hint="as an administrator: GRANT persistence_worker TO the login"
+                ) from error
             _log.warning("claim_failed", error=str(error) or type(error).__name__)
             return None
         self._holdings.take(deliveries, lasts_until)

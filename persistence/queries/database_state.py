@@ -96,7 +96,7 @@ CROSS JOIN LATERAL (
       FROM persistence.runs AS child
       WHERE child.tenant_id = t.tenant_id
         AND child.parent_run_id = r.id
-        AND child.status IN ('PENDING', 'RUNNING', 'WAITING')
+        AND child.status IN ('RUNNING', 'WAITING')
     ) AS has_child
 ) AS moved
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from persistence.models import Effect, Event, Model
@@ -11,6 +11,8 @@ from persistence.queries.words import error_text
 from persistence.transaction import Transaction
 
 _UNATTENDED = timedelta(minutes=5)
+_UNSEEN: Final = timedelta(seconds=30)
+"""So long it may take until a worker is first seen with a new type."""
 """Workers say at least every minute which types they handle."""
 
 # Where an entry stands in the work list, with what may keep it there; no row: the work list does not have it.
@@ -132,7 +134,8 @@ def _pending(effect: Effect, standing: Any, limits: Sequence[Any]) -> tuple[str,
         what = "retried" if effect.retry_count else "delivered"
         return "waiting", f"{failed}It will be {what} at {_clock(standing['due_at'])}, not before.", None
     since = f"It has been due since {_clock(standing['due_at'])}"
-    if standing["handled_at"] is None or now - standing["handled_at"] > _UNATTENDED:
+    is_new = standing["handled_at"] is None and now - standing["due_at"] < _UNSEEN
+    if not is_new and (standing["handled_at"] is None or now - standing["handled_at"] > _UNATTENDED):
         seen = f"since {_clock(standing['handled_at'])}" if standing["handled_at"] else "yet"
         return (
             "no worker",

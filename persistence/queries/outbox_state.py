@@ -91,7 +91,7 @@ ORDER BY q.leased_by, s.effect_type
 
 # When a worker for each type was last seen.
 _HANDLED = """
-SELECT s.effect_type, s.handled_at, s.handled_at > now() - interval '5 minutes' AS is_attended
+SELECT s.effect_type, s.handled_at, coalesce(s.handled_at > now() - interval '5 minutes', false) AS is_attended
 FROM persistence.outbox_streams AS s
 WHERE s.tenant_id = $1
 ORDER BY s.effect_type
@@ -134,10 +134,10 @@ class Lease(Model):
 
 
 class Attendance(Model):
-    """When a worker with a handler for a type was last seen, to a minute; is_attended: within the last five."""
+    """When a worker with a handler for a type was last seen, to a minute; None: never. is_attended: within the last five."""
 
     effect_type: str
-    handled_at: datetime
+    handled_at: datetime | None
     is_attended: bool
 
 

@@ -42,7 +42,7 @@ WHERE r.updated_at < $3
     FROM persistence.runs AS child
     WHERE child.tenant_id = $1
       AND child.parent_run_id = r.id
-      AND child.status IN ('PENDING', 'RUNNING', 'WAITING')
+      AND child.status IN ('RUNNING', 'WAITING')
   )
 ORDER BY moved.moved_at
 LIMIT $4

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from persistence.database.tables import EFFECTS
+from persistence.errors import InvalidInput
 from persistence.models import Effect, Run, Step
 from persistence.repositories.base import AggregateRepository, Details, checked
 from persistence.repositories.work import Work
@@ -40,9 +41,9 @@ class EffectRepository(AggregateRepository[Effect]):
     ) -> Effect:
         """Asks for something to be done outside, once for each idempotency key.
 
-        spec: a JSON object for the handler of ``effect_type``. idempotency_key: 1 to 300 characters; a key that is known with the
-        same type and spec asks for nothing new: once the transaction is over the effect that was returned is the one that is there (see also
-        Transaction.existing). With another type or spec it is an IdempotencyMismatch.
+        spec: a JSON object for the handler of ``effect_type``, who gets the key in it, too, as ``idempotency_key``.
+        idempotency_key: 1 to 300 characters; a key that is known with the same type and spec asks for nothing new: once the transaction is over
+        the effect that was returned is the one that is there (see also Transaction.existing). With another type or spec it is an IdempotencyMismatch.
         deliver_after: not before this moment. ordering_key: 1 to 300 characters; the tenant's effects of one key are delivered one at a
         time, in the order in which they were committed. priority: -100 to 100; what has the lower number is delivered first.
         destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes
@@ -50,13 +51,13 @@ class EffectRepository(AggregateRepository[Effect]):
         """
         checked(origin, "origin", Step, Run)
         run_id = origin.run_id if isinstance(origin, Step) else origin.id
-        spec = {**spec, "idempotency_key": idempotency_key}
+        spec = _keyed(spec, idempotency_key)
         data = {
             "run_id": run_id,
             "step_id": origin.id if isinstance(origin, Step) else None,
             "effect_type": effect_type,
             "effect_spec": spec,
-            "next_retry_at": None if deliver_after is None else deliver_after.isoformat(),
+            "next_retry_at": _moment(deliver_after),
             "ordering_key": ordering_key,
             "priority": priority or None,
             "destination": destination or _host(effect_type, spec),
@@ -89,7 +90,7 @@ class EffectRepository(AggregateRepository[Effect]):
         shared: dict[str, Any] = {"run_id": run_id, "effect_type": effect_type}
         optional = {
             "step_id": str(origin.id) if isinstance(origin, Step) else None,
-            "next_retry_at": None if deliver_after is None else deliver_after.isoformat(),
+            "next_retry_at": _moment(deliver_after),
             "ordering_key": ordering_key,
             "priority": priority or None,
             "attributes": details.get("attributes") or None,
@@ -101,7 +102,7 @@ class EffectRepository(AggregateRepository[Effect]):
             (
                 {
                     **shared,
-                    "effect_spec": {**spec, "idempotency_key": key},
+                    "effect_spec": _keyed(spec, key),
                     **({"destination": place} if (place := destination or _host(effect_type, spec)) else {}),
                 }
                 for key, spec in specs.items()
@@ -124,3 +125,26 @@ def _host(effect_type: str, spec: Mapping[str, Any]) -> str | None:
         return urlsplit(url).netloc.rpartition("@")[2].lower()[:300] or None
     except ValueError:
         return None
+
+
+def _keyed(spec: object, key: str) -> dict[str, Any]:
+    """A spec as handlers get it: with its key."""
+    if not isinstance(spec, Mapping):
+        raise InvalidInput(f"spec: is a {type(spec).__name__}, not a JSON object", field="spec")
+    if spec.get("idempotency_key", key) != key:
+        raise InvalidInput(
+            "spec.idempotency_key: says otherwise than idempotency_key",
+            hint="leave it out: handlers get the key there",
+            field="spec",
+        )
+    return {**spec, "idempotency_key": key}
+
+
+def _moment(deliver_after: object) -> str | None:
+    if deliver_after is None:
+        return None
+    if not isinstance(deliver_after, datetime):
+        raise InvalidInput(f"deliver_after: is a {type(deliver_after).__name__}, not a datetime", field="deliver_after")
+    if deliver_after.tzinfo is None:
+        raise InvalidInput("deliver_after: has no time zone", hint="give it one, such as datetime.UTC", field="deliver_after")
+    return deliver_after.isoformat()

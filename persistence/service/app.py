@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,6 +23,7 @@ from persistence.service.collector import Collector
 from persistence.service.console import console
 from persistence.service.console.sessions import Sessions
 from persistence.service.examples import illustrated
+from persistence.service.parameters import check_names
 from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
 
@@ -84,7 +85,7 @@ def create_app(
     app.state.streams = Counter()
     problems.install(app)
     for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens):
-        app.include_router(part.router)
+        app.include_router(part.router, dependencies=[Depends(check_names)])
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]
     app.add_route("/console", _to_console, include_in_schema=False)

@@ -193,6 +193,8 @@ EXAMPLES: Final[dict[str, Any]] = {
     "Causation": {"correlation_id": _CORRELATION, "events": [_CAUSED], "breaks": []},
     "RunDiagnosis": {
         "run": _RUN_,
+        "moved_at": _TIMES[6],
+        "quiet_seconds": None,
         "conclusion": "The run was completed. 1 effect could not be delivered: SEND_EMAIL was given up after 2 attempts, "
         "ConnectError: the mail server does not answer.",
         "next": f"persistence diagnose effect {_EFFECT}",
@@ -215,6 +217,18 @@ EXAMPLES: Final[dict[str, Any]] = {
         "events": {"RUN_STARTED": 120, "RUN_COMPLETED": 118, "EFFECT_EXECUTED": 117},
         "runs": {"RUNNING": 2, "COMPLETED": 10000, "FAILED": 3},
         "types": [{"run_type": "order", "runs": 2000, "failed": 3, "median_seconds": 0.8, "p95_seconds": 2.5}],
+    },
+    "Stalled": {
+        "kind": "RUN",
+        "run_id": _RUN,
+        "run_type": "order",
+        "status": "RUNNING",
+        "actor": "agent:planner",
+        "wait_reason": None,
+        "tool_call_id": None,
+        "tool_name": None,
+        "moved_at": _TIMES[6],
+        "seconds": 5400.0,
     },
     "OutboxState": {
         "depth": [

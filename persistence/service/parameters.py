@@ -4,10 +4,15 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query
+from fastapi import Query, Request
+from fastapi.dependencies.models import Dependant
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from persistence.errors import InvalidInput
 from persistence.models.base import in_utc
+
+_KNOWN: dict[str, frozenset[str]] = {}
+"""The names of each operation's query parameters, by its id."""
 
 Limit = Annotated[int, Query(ge=1, le=200, description="At most so many.")]
 Cursor = Annotated[UUID | None, Query(description="The ``next`` of the page before.")]
@@ -23,6 +28,24 @@ Since = Annotated[
 Until = Annotated[
     datetime | None, AfterValidator(_in_utc), Query(description="Older than this moment; without a time zone in UTC.")
 ]
+
+
+def check_names(request: Request) -> None:
+    """A parameter that an operation does not know is refused: what it was meant to leave out would be answered. Raises InvalidInput."""
+    route = request.scope["route"]
+    known = _KNOWN.get(route.unique_id)
+    if known is None:
+        known = _KNOWN[route.unique_id] = _query_names(route.dependant)
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidInput(
+                f"{name}: is no parameter of this operation", hint=f"it has {', '.join(sorted(known)) or 'none'}", field=name
+            )
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    own = (field.alias for field in dependant.query_params)
+    return frozenset(own).union(*(_query_names(part) for part in dependant.dependencies))
 
 
 class Reason(BaseModel):

@@ -137,9 +137,14 @@ def install(app: FastAPI) -> None:
         return problem(error.status, error.detail, error.hint, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
+        sent = request.headers.get("content-type", "nothing")
+        if first["loc"] == ("body",) and "json" not in sent:
+            return problem(
+                422, f"body: is sent as {sent}, not as JSON", "send it with Content-Type: application/json", field="body"
+            )
         field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
         return problem(422, f"{field}: {first['msg']}", field=field)
 

@@ -87,7 +87,7 @@ async def test_prometheus_scrapes_and_judges(dsn: str, admin_dsn: str, audit_dsn
             async with asyncio.timeout(60):
                 while (port := re.search(r"Listening on.*127\.0\.0\.1:(\d+)", (tmp_path / "log").read_text())) is None:
                     await asyncio.sleep(0.05)
-                async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port[1]}") as client:
+                async with httpx2.AsyncClient(timeout=60, base_url=f"http://127.0.0.1:{port[1]}") as client:
                     rung: set[str] = set()
                     while "PersistenceDeadLetters" not in rung:
                         await asyncio.sleep(0.1)

@@ -42,7 +42,8 @@ def test_the_service_works_as_printed(tmp_path: Path) -> None:
 
 def test_the_worker_works_as_printed() -> None:
     names: dict[str, object] = {}
-    exec(BLOCKS[1], names)
+    [block] = [block for block in BLOCKS if "worker = Worker()" in block]
+    exec(block, names)
     worker = names["worker"]
     assert isinstance(worker, Worker)
     assert worker.handlers["SEND_EMAIL"].max_attempts == 10

@@ -139,8 +139,10 @@ def _own_server(folder: Path) -> Iterator[SimpleNamespace]:
             connection.execute("CREATE DATABASE db")
             connection.execute("DROP ROLE IF EXISTS admin; CREATE ROLE admin LOGIN CREATEROLE")
             connection.execute("GRANT CREATE ON DATABASE db TO admin")
-            connection.execute("CREATE ROLE my_service LOGIN")
-        yield SimpleNamespace(admin=server.dsn("admin", "db"), service=server.dsn("my_service", "db"))
+            connection.execute("CREATE ROLE my_service LOGIN; CREATE ROLE my_auditor LOGIN")
+        yield SimpleNamespace(
+            admin=server.dsn("admin", "db"), service=server.dsn("my_service", "db"), auditor=server.dsn("my_auditor", "db")
+        )
 
 
 def test_the_readme(tmp_path: Path) -> None:
@@ -148,12 +150,16 @@ def test_the_readme(tmp_path: Path) -> None:
         reader = Reader(
             tmp_path,
             {},
-            {"postgresql://admin@host/db": f"'{own.admin}'", "postgresql://my_service@host/db": f"'{own.service}'"},
+            {
+                "postgresql://admin@host/db": f"'{own.admin}'",
+                "postgresql://my_service@host/db": f"'{own.service}'",
+                "postgresql://my_auditor@host/db": f"'{own.auditor}'",
+            },
         )
         (tmp_path / "src").mkdir()
         (tmp_path / "mypackage").mkdir()
         _read_readme(reader)
-        assert reader.typed[-2:] == [line for line in reader.typed if line.startswith(("persistence migrate", "psql"))]
+        assert reader.typed[-3:] == [line for line in reader.typed if line.startswith(("persistence migrate", "psql"))]
         with psycopg.connect(own.service) as connection:
             assert connection.execute("SELECT version_num FROM canon.schema_version").fetchone()
 
@@ -246,6 +252,16 @@ def _moment_in_the_archive(folder: Path) -> str:
     return str(now.isoformat())
 
 
+def test_the_guide_to_the_library(tmp_path: Path) -> None:
+    blocks = [text for language, text in BLOCK.findall((ROOT / "docs" / "library.md").read_text()) if language == "python"]
+    assert len(blocks) == 4
+    reader = Reader(tmp_path, {}, {})
+    reader._run([sys.executable, "-c", "\n".join(blocks) + f"\ntest_an_order_is_mailed({str(tmp_path / 'data')!r})"])
+    shown = reader._command(["runs", "list"])
+    assert "CANCELLED" in shown
+    assert "invoice" in shown
+
+
 def test_what_security_asks_for(tmp_path: Path) -> None:
     reader = Reader(tmp_path, {}, {})
     reader.read("SECURITY.md")
@@ -254,5 +270,5 @@ def test_what_security_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [path.name for path in (ROOT / "docs").glob("*.md")])
 def test_no_guide_is_left_out(page: str) -> None:
-    read = {"data.md", "operations.md", "runbooks.md"}
+    read = {"data.md", "library.md", "operations.md", "runbooks.md"}
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]

@@ -330,7 +330,9 @@ async def test_a_workers_clock_that_is_wrong_by_an_hour(
         receiver.trouble = 0
         await all_settled(admin)
     [(strays,)] = admin.execute(
-        "SELECT count(*) FROM orchestration_events WHERE occurred_at NOT BETWEEN now() - interval '10 minutes' AND now() + interval '1 minute'"
+        "SELECT count(*) FROM orchestration_events "
+        "WHERE tenant_id = %s AND occurred_at NOT BETWEEN now() - interval '10 minutes' AND now() + interval '1 minute'",
+        (tenant.tenant_id,),
     ).fetchall()
     assert strays == 0
     await check_the_end(admin, audit_dsn, dsn, keys, receiver)

@@ -15,6 +15,7 @@ from persistence.errors import ConfigurationError, PersistenceError
 from persistence.ingest import Ingest
 from persistence.ingest.check import Trouble, check
 from persistence.ingest.paths import Stamps
+from persistence.ingest.store import set_index_aside
 from persistence.models import Event, Position, Run, Signal, Tenant
 from tests.helpers import ACTOR, with_rules
 from tests.proxy import way_to
@@ -199,8 +200,8 @@ async def test_what_was_recorded_but_not_noted_is_not_recorded_again(
         patched.setattr(store.journal, "told", fail)
         with pytest.raises(OSError, match="power"):
             await ingest.record(tenant.tenant_id)
-    assert await ingest.record(tenant.tenant_id) == 3
-    assert len(await signals(plane, tenant)) == len(await runs(plane, tenant)) == 3
+    assert await ingest.record(tenant.tenant_id) == 6
+    assert len(await signals(plane, tenant)) == len(await runs(plane, tenant)) == 6
 
 
 async def test_an_index_that_was_lost_is_built_without_recording_anything_again(
@@ -350,3 +351,23 @@ async def test_while_rules_cannot_be_read_data_are_stored_and_wait(plane: Plane,
         with_rules(tmp_path, RULES)
         assert await ingest.record(tenant.tenant_id) == 1
         assert [run.run_type for run in await runs(plane, tenant)] == ["triage"]
+
+
+async def test_the_same_content_with_two_keys_is_two_signals(plane: Plane, tenant: Tenant, tmp_path: Path) -> None:
+    """Two orders of the same goods are two orders: in one batch, one after the other, told twice, and after the index was lost."""
+    with_rules(tmp_path, {"data:github.*": {"run": "order"}})
+    async with Ingest(tmp_path, plane) as ingest:
+        for keys in (("a", "b"), ("c",), ("a", "c")):
+            for key in keys:
+                await ingest.put(tenant.tenant_id, SCOPE, {"amount": 99}, idempotency_key=key, **WHO)
+            await ingest.record(tenant.tenant_id)
+        await ingest.put(tenant.tenant_id, SCOPE, {"amount": 99}, **WHO)
+        await ingest.record(tenant.tenant_id)
+        assert len(await signals(plane, tenant)) == len(await runs(plane, tenant)) == 4
+        assert len({entry.signal_id for entry in await ingest.list(tenant.tenant_id, SCOPE)}) == 4
+    set_index_aside(tmp_path / str(tenant.tenant_id))
+    async with Ingest(tmp_path, plane) as again:
+        await again.mend(tenant.tenant_id)
+        await again.record(tenant.tenant_id)
+        assert len(await signals(plane, tenant)) == 4
+        assert len({entry.signal_id for entry in await again.list(tenant.tenant_id, SCOPE)}) == 4

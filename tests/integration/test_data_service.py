@@ -146,7 +146,8 @@ async def test_a_key_stands_for_one_post(client: httpx2.AsyncClient) -> None:
         return answer.status_code, answer.json().get("collectedAt")
 
     first = await post(1)
-    assert (first[0], await post(1), await post(1, "k2")) == (201, (200, first[1]), (200, first[1]))
+    assert (first[0], await post(1)) == (201, (200, first[1]))
+    assert (await post(1, "k2"))[0] == 201
     assert await post(2) == (422, None)
     assert await post(1, None, params={"deduplicate": "true"}) == (200, first[1])
     assert (await post(1, None))[0] == 201
@@ -207,7 +208,7 @@ async def test_another_tenants_data_do_not_exist(service: Service, plane: Plane,
 
 async def test_a_revoked_token_ends_at_once(service: Service, plane: Plane, tenant: Tenant) -> None:
     token = await service.token(tenant)
-    async with httpx2.AsyncClient(base_url=service.url, headers={"Authorization": f"Bearer {token}"}) as client:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url, headers={"Authorization": f"Bearer {token}"}) as client:
         posts = [asyncio.create_task(client.post(f"/v1/data/{SCOPE}", json={})) for _ in range(30)]
         assert {(await post).status_code for post in posts} == {201}
         await plane.tokens.revoke(tenant.tenant_id, (await plane.tokens.authenticate(token)).token_id, actor="user:boss")

@@ -20,7 +20,7 @@ from persistence.database.migrator import Migrator, head_revision, offline_scrip
 from persistence.database.programs import programs
 from persistence.database.tables import METADATA
 from persistence.errors import ConfigurationError, LawBroken, PermissionDenied, ServerError
-from persistence.resources import resource
+from persistence.resources import PACKAGE, resource
 from tests.conftest import TestServer
 
 
@@ -225,3 +225,32 @@ async def test_a_server_that_cannot_be_reached_is_named(tmp_path: object) -> Non
             pass
     with pytest.raises(ConfigurationError, match="pool_max"):
         Plane(pool_max=0)
+
+
+def test_what_others_have_made_in_public_does_not_run_as_the_administrator(empty_database: str) -> None:
+    """Neither while migrating nor in what administrators do else."""
+    Migrator(empty_database).up()
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS third_admin")
+        connection.execute("CREATE ROLE third_admin LOGIN CREATEROLE")
+        connection.execute("GRANT persistence_owner, persistence_system TO third_admin WITH INHERIT FALSE, SET TRUE")
+        connection.execute("CREATE TABLE public.caught (who text); GRANT INSERT ON public.caught TO PUBLIC")
+        connection.execute(
+            """
+            CREATE FUNCTION public.pg_has_role(name, text, text) RETURNS boolean LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO public.caught VALUES (current_user); RETURN true; END $$
+            """
+        )
+    try:
+        assert Migrator(empty_database.replace("postgres@", "third_admin@")).up().is_current
+        with psycopg.connect(empty_database) as connection:
+            assert connection.execute("SELECT who FROM public.caught").fetchall() == []
+    finally:
+        with psycopg.connect(empty_database, autocommit=True) as connection:
+            connection.execute("REVOKE persistence_owner, persistence_system FROM third_admin CASCADE")
+            connection.execute("DROP OWNED BY third_admin; DROP ROLE third_admin")
+
+
+def test_connections_of_administrators_are_made_in_one_place() -> None:
+    makers = [path for path in PACKAGE.rglob("*.py") if "psycopg.connect(" in path.read_text()]
+    assert [path.name for path in makers] == ["pinned.py"]

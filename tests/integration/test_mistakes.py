@@ -1,13 +1,20 @@
 """The usual mistakes are answered in words that name what was passed, and what to do."""
 
+import traceback
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
+import psycopg
 import pytest
 
 from persistence import Plane, Transaction
-from persistence.errors import InvalidInput
+from persistence.database.pool import check_signing
+from persistence.database.signing import ContextKeys, padded
+from persistence.errors import ConfigurationError, InvalidInput, PermissionDenied
 from persistence.models import Tenant
+from persistence.outbox import Delivery, Worker
+from tests.helpers import get_effect, request_effect
 
 Mistake = Callable[[Transaction], Any]
 
@@ -44,3 +51,71 @@ async def test_a_tenant_is_named_by_its_id(plane: Plane, tenant: Tenant) -> None
         plane.transaction(tenant, actor="agent:a")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"tenant_id: .*await what gives the tenant"):
         plane.transaction(plane.tenants.ensure("acme", actor="system:test"), actor="agent:a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"spec": [1]}, "spec: is a list, not a JSON object"),
+        ({"spec": {"idempotency_key": "other"}}, "spec.idempotency_key: says otherwise"),
+        ({"spec": {}, "deliver_after": 5}, "deliver_after: is a int, not a datetime"),
+        ({"spec": {}, "deliver_after": datetime(2030, 1, 1)}, "deliver_after: has no time zone"),  # noqa: DTZ001
+    ],
+)
+async def test_an_effect_that_is_asked_for_wrongly(plane: Plane, tenant: Tenant, more: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        async with plane.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            tx.effects.request(_run(tx), "LOG", idempotency_key="k", **more)
+
+
+async def test_a_handler_that_forgot_to_await_has_failed(plane: Plane, tenant: Tenant) -> None:
+    """Nothing has happened yet, so it must not count as delivered; also where a plain function makes the coroutine."""
+    worker = Worker()
+
+    async def send() -> None:
+        raise AssertionError("it ran")
+
+    async def forgetful(_: Delivery) -> object:
+        return send()
+
+    def plain(_: Delivery) -> object:
+        return send()
+
+    worker.handler("ASYNC", max_attempts=1)(forgetful)
+    worker.handler("PLAIN", max_attempts=1)(plain)
+    asked = [await request_effect(plane, tenant.tenant_id, kind, kind) for kind in ("ASYNC", "PLAIN")]
+    await worker.drain(plane)
+    for each in asked:
+        effect = await get_effect(plane, tenant.tenant_id, each.id)
+        assert effect.status == "DEAD_LETTER"
+        assert effect.error_details is not None
+        assert "should have awaited" in effect.error_details["message"]
+
+
+async def test_a_login_without_the_worker_role_does_not_try_for_ever(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection, dsn: str
+) -> None:
+    admin.execute("CREATE ROLE idle LOGIN")
+    try:
+        admin.execute("GRANT persistence_app TO idle")
+        async with Plane(dsn.replace("persistence_service@", "idle@")) as humble:
+            with pytest.raises(PermissionDenied, match="GRANT persistence_worker"):
+                worker = Worker()
+                worker.handler("ANY")(lambda _: None)
+                await worker.drain(humble)
+    finally:
+        admin.execute("DROP OWNED BY idle; DROP ROLE idle")
+
+
+async def test_a_database_that_asks_for_proofs_says_so(plane: Plane, tenant: Tenant, admin_dsn: str) -> None:
+    await check_signing(plane.pool, plane.settings)
+    ContextKeys(admin_dsn).set([padded("s" * 40)], actor="user:dba")
+    with pytest.raises(ConfigurationError, match="PERSISTENCE_CONTEXT_SECRET"):
+        await check_signing(plane.pool, plane.settings)
+
+
+def test_a_secret_that_is_refused_is_not_shown() -> None:
+    secret = "".join(("hu", "sh"))
+    with pytest.raises(ConfigurationError) as refusal:
+        Plane(context_secret=secret)
+    assert secret not in "".join(traceback.format_exception(refusal.value))

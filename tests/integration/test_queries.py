@@ -381,7 +381,7 @@ async def test_the_overview_counts_what_is_there(plane: Plane, tenant: Tenant) -
     [offers] = depth
     assert (offers.effect_type, offers.due, offers.dead) == ("SAMPLE_SEND_OFFER", 3, 0)
     assert offers.lag_seconds >= 0
-    assert [item.is_attended for item in seen] == [True]
+    assert [(item.is_attended, item.handled_at) for item in seen] == [(False, None)]  # no worker has been here
     assert held == []
 
 

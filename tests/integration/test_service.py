@@ -48,7 +48,7 @@ def signal(**changes: Any) -> dict[str, Any]:
 
 
 async def test_without_a_token_there_is_nothing(service: Service) -> None:
-    async with httpx2.AsyncClient(base_url=service.url) as nobody:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url) as nobody:
         spec = (await nobody.get("/v1/openapi.json")).json()
         for path, operations in spec["paths"].items():
             for method in operations:
@@ -299,7 +299,7 @@ async def test_the_stream_goes_on_where_it_was_left(client: httpx2.AsyncClient, 
 async def test_tokens_are_an_admins_business(service: Service, tenant: Tenant) -> None:
     async with service.client(tenant, Role.ADMIN) as admin:
         made = (await admin.post("/v1/tokens", json={"name": "ci", "role": "reader", "acts_as": "agent:ci", "days": 1})).json()
-        async with httpx2.AsyncClient(base_url=service.url, headers={"Authorization": f"Bearer {made['token']}"}) as ci:
+        async with httpx2.AsyncClient(timeout=60, base_url=service.url, headers={"Authorization": f"Bearer {made['token']}"}) as ci:
             assert (await ci.get("/v1/runs")).status_code == 200
             assert (await admin.delete(f"/v1/tokens/{made['about']['id']}")).status_code == 204
             assert (await ci.get("/v1/runs")).status_code == 401
@@ -309,7 +309,7 @@ async def test_tokens_are_an_admins_business(service: Service, tenant: Tenant) -
 
 
 async def test_probes_say_whether_it_lives_and_can_work(service: Service, admin: psycopg.Connection) -> None:
-    async with httpx2.AsyncClient(base_url=service.url) as probe:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url) as probe:
         assert (await probe.get("/healthz")).json() == {"status": "ok"}
         assert (await probe.get("/readyz")).status_code == 200
         admin.execute("UPDATE canon.schema_version SET version_num = '20200101000000'")
@@ -351,14 +351,14 @@ async def test_a_token_works_in_the_name_of_its_own_user(service: Service, tenan
     await plane.tenants.add_user(tenant.tenant_id, user, actor="user:boss")
     await plane.tenants.remove_user(tenant.tenant_id, plane.settings.user_id, actor="user:boss")
     text, _ = await plane.tokens.issue(tenant.tenant_id, "x", role=Role.READER, acts_as="user:x", actor="user:boss", user_id=user)
-    async with httpx2.AsyncClient(base_url=service.url, headers={"Authorization": f"Bearer {text}"}) as client:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url, headers={"Authorization": f"Bearer {text}"}) as client:
         assert (await client.get("/v1/runs")).status_code == 200
         async with asyncio.timeout(20), client.stream("GET", "/v1/events/stream", params={"after": "0-0-0"}) as answer:
             assert (await frames(answer, 1))[0]["event"] == "TENANT_CREATED"
 
 
 async def test_each_answer_has_an_example_that_fits_it(service: Service) -> None:
-    async with httpx2.AsyncClient(base_url=service.url) as client:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url) as client:
         document = (await client.get("/v1/openapi.json")).json()
     schemas = document["components"]["schemas"]
     for path, operations in document["paths"].items():

@@ -65,7 +65,7 @@ async def test_a_busy_pool_keeps_nobody_at_the_door(dsn: str, tenant: Tenant, pl
     async with Plane(dsn, pool_max=1, retry_for=0.2) as small, serving(small) as service, AsyncExitStack() as stack:
         await stack.enter_async_context(small.pool.acquire())
         text, _ = await plane.tokens.issue(tenant.tenant_id, "t", role=Role.READER, acts_as="user:ada", actor="user:b")
-        async with httpx2.AsyncClient(base_url=service.url, headers={"Authorization": f"Bearer {text}"}) as client:
+        async with httpx2.AsyncClient(timeout=60, base_url=service.url, headers={"Authorization": f"Bearer {text}"}) as client:
             assert (await client.get("/v1/data")).status_code == 200
             async with asyncio.timeout(2):
                 assert (await client.get("/readyz")).status_code == 200
@@ -88,7 +88,7 @@ async def test_failed_authentications_are_limited_by_address_and_known_tokens_ar
     plane: Plane, tenant: Tenant, service: Service
 ) -> None:
     _, client = await tokens_of(service, tenant)
-    async with client, httpx2.AsyncClient(base_url=service.url) as stranger:
+    async with client, httpx2.AsyncClient(timeout=60, base_url=service.url) as stranger:
         assert (await client.get("/v1/data")).status_code == 200
         answers = [(await stranger.get("/v1/data", headers={"Authorization": "Bearer pp_nonsense"})).status_code for _ in range(8)]
         assert answers == [401] * 5 + [429] * 3
@@ -130,7 +130,7 @@ async def test_those_who_say_nothing_are_hung_up_on(service: Service, monkeypatc
 
 
 async def test_the_host_that_a_request_names_leads_nowhere(service: Service) -> None:
-    async with httpx2.AsyncClient(base_url=service.url, headers={"host": "evil.example"}) as client:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url, headers={"host": "evil.example"}) as client:
         for path in ("/console", "/console/runs/", "/v1/runs/", "/console/login/", "/console/runs"):
             answer = await client.get(path)
             assert "evil" not in answer.headers.get("location", "")
@@ -141,7 +141,7 @@ async def test_a_session_can_be_ended_and_is_not_replaced_by_a_link(plane: Plane
     run = await start_run(plane, tenant.tenant_id)
     other = await plane.tenants.create("other", actor="system:test")
     page = f"/console/runs/{run.id}"
-    async with httpx2.AsyncClient(base_url=service.url) as browser:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url) as browser:
         entered = await browser.post("/console/login", data={"token": await service.token(tenant)})
         assert entered.headers["location"] == "/console/"
         [name] = [cookie.value for cookie in browser.cookies.jar]
@@ -151,7 +151,7 @@ async def test_a_session_can_be_ended_and_is_not_replaced_by_a_link(plane: Plane
         assert "Log in anew" in link.text
         assert (await browser.get(page)).status_code == 200, "still who it was"
         await browser.post("/console/logout")
-    async with httpx2.AsyncClient(base_url=service.url, cookies={"persistence_session": name}) as thief:
+    async with httpx2.AsyncClient(timeout=60, base_url=service.url, cookies={"persistence_session": name}) as thief:
         assert "login" in (await thief.get(page)).headers.get("location", "")
 
 

@@ -195,3 +195,96 @@ async def test_a_login_that_is_no_operator_says_in_whose_name(
 def test_a_secret_is_long() -> None:
     with pytest.raises(ValueError, match="context_secret"):
         Settings(context_secret="short")  # type: ignore[arg-type]
+
+
+LIAR = """
+CREATE FUNCTION pg_temp.liar() RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  n integer := coalesce(nullif(current_setting('my.n', true), ''), '0')::integer + 1;
+BEGIN
+  PERFORM set_config('my.n', n::text, true);
+  RETURN CASE WHEN n <= current_setting('my.honest')::integer THEN current_setting('my.own')::uuid ELSE current_setting('my.other')::uuid END;
+END
+$$
+"""
+
+
+@pytest.fixture
+async def victim(plane: Plane) -> Tenant:
+    """Another tenant of the same service, with something to see."""
+    victim = await plane.tenants.create("victim", actor="system:test")
+    async with plane.transaction(victim.tenant_id, actor="agent:v") as tx:
+        tx.runs.start(run_type="secret")
+    return victim
+
+
+@pytest.mark.parametrize("honest", range(6))
+async def test_a_function_that_answers_otherwise_the_second_time_sees_nothing(
+    victim: Tenant, signing: Plane, tenant: Tenant, honest: int
+) -> None:
+    """What a query says of tenant_id is never taken for what the policy says."""
+    proof = proof_of(signing.settings, tenant.tenant_id, signing.settings.service_user)
+    async with signing.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT persistence.enter_tenant($1, $2, $3)", tenant.tenant_id, signing.settings.user_id, proof)
+        for name, value in (
+            ("honest", str(honest)),
+            ("own", str(tenant.tenant_id)),
+            ("other", str(victim.tenant_id)),
+            ("t", str(tenant.tenant_id)),
+        ):
+            await connection.execute("SELECT set_config($1, $2, true)", f"my.{name}", value)
+        await connection.execute(LIAR)
+        for table in ("runs", "orchestration_events", "tenants", "user_tenants", "tenant_run_summary"):
+            await connection.execute("SELECT set_config('my.n', '0', true)")
+            rows = await connection.fetch(f"SELECT tenant_id FROM persistence.{table} WHERE tenant_id = pg_temp.liar()")
+            assert {row["tenant_id"] for row in rows} <= {tenant.tenant_id}, table
+        rows = await connection.fetch(
+            "SELECT r.tenant_id FROM (VALUES ($1), ($2)) AS t (id), "
+            "LATERAL (SELECT set_config('my.t', t.id, true) OFFSET 0) AS told, "
+            "LATERAL (SELECT r.* FROM persistence.runs AS r WHERE r.tenant_id = current_setting('my.t')::uuid) AS r",
+            str(tenant.tenant_id),
+            str(victim.tenant_id),
+        )
+        assert {row["tenant_id"] for row in rows} <= {tenant.tenant_id}
+
+
+async def test_an_operator_of_ones_own_decides_nothing(
+    victim: Tenant, signing: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    admin.execute("CREATE SCHEMA shop AUTHORIZATION persistence_service")
+    async with signing.pool.acquire() as connection, connection.transaction():
+        for kind in ("name", "text", "uuid", "bytea"):
+            await connection.execute(
+                f"CREATE FUNCTION shop.yes({kind}, {kind}) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+                f"CREATE OPERATOR shop.= (LEFTARG = {kind}, RIGHTARG = {kind}, FUNCTION = shop.yes)"
+            )
+        await connection.execute("SET LOCAL search_path = shop, pg_catalog")
+        await connection.execute(CLAIM, str(victim.tenant_id), str(signing.settings.user_id))
+        assert await connection.fetch("SELECT tenant_id FROM persistence.runs") == []
+        assert await connection.fetch("SELECT tenant_id FROM persistence.user_tenants") == []
+
+
+async def test_what_smuggled_sql_leaves_in_a_session_is_gone_for_the_next(
+    victim: Tenant, signing: Plane, tenant: Tenant, admin: psycopg.Connection, dsn: str
+) -> None:
+    async with Plane(dsn, context_secret=SECRET, pool_min=1, pool_max=1) as one:
+        async with one.transaction(tenant.tenant_id, actor="agent:a") as tx:
+            await tx.runs.list()
+        async with one.pool.acquire() as connection:
+            await connection.execute("CREATE TEMP TABLE loot (x text); SET SESSION work_mem = '64kB'; SET search_path = pg_temp")
+            for name in await connection.fetch("SELECT name FROM pg_catalog.pg_prepared_statements WHERE name <> ''"):
+                await connection.execute(f'DEALLOCATE "{name["name"]}"')
+            await connection.execute("PREPARE mine AS SELECT 1; LISTEN anything; SELECT pg_catalog.pg_advisory_lock(1)")
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+        async with one.transaction(victim.tenant_id, actor="agent:v") as tx:
+            assert (await tx.fetch("SELECT pg_backend_pid() AS pid"))[0]["pid"] == pid
+            [left] = await tx.fetch(
+                """
+                SELECT
+                  current_setting('work_mem') AS work_mem, current_setting('search_path') AS path,
+                  (SELECT count(*) FROM pg_catalog.pg_prepared_statements WHERE name <> '') AS statements,
+                  to_regclass('pg_temp.loot') AS loot, (SELECT count(*) FROM pg_catalog.pg_listening_channels()) AS channels
+                """
+            )
+            assert dict(left) == {"work_mem": "16MB", "path": "persistence", "statements": 0, "loot": None, "channels": 0}
+    assert admin.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", (pid,)).fetchone() == (0,)

@@ -74,7 +74,7 @@ async def test_the_service_offers_metrics_to_who_has_the_token(
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             tx.runs.start(run_type="open")
             await tx.flush()  # a transaction that writes, and is open
-            async with serving(plane) as service, httpx2.AsyncClient(base_url=service.url) as client:
+            async with serving(plane) as service, httpx2.AsyncClient(timeout=60, base_url=service.url) as client:
                 assert (await client.get("/metrics")).status_code == 401
                 user = {"Authorization": f"Bearer {await service.token(tenant)}"}
                 assert (await client.get("/metrics", headers=user)).status_code == 401
@@ -97,7 +97,7 @@ async def test_the_service_offers_metrics_to_who_has_the_token(
 
 
 async def test_without_a_metrics_token_there_are_none(plane: Plane) -> None:
-    async with serving(plane) as service, httpx2.AsyncClient(base_url=service.url) as client:
+    async with serving(plane) as service, httpx2.AsyncClient(timeout=60, base_url=service.url) as client:
         assert (await client.get("/metrics", headers={"Authorization": "Bearer x"})).status_code == 404
 
 

@@ -295,7 +295,10 @@ def test_a_rule_takes_parts_of_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- a", "dictionary"), ("github.issues: {run: x}", "begin with data:"), ("data:Github.x: {run: x}", "scope:"), ("data:a.b: {}", "run"),
+        ("- a", "holds no rules"), ("", "holds no rules"), ("false", "holds no rules"), ("data:*: {run: a}\ndata:*: {run: b}", "comes twice"),
+        ("data:a.b: &a {run: x}\ndata:c.d: *a", "aliases are not for rules"), ("data:*: {run: 2020-99-99}", "no YAML"), ("[" * 5000, "no YAML"),
+        ("data:*: {run: x} #" + "x" * 1_100_000, "more than"),
+        ("github.issues: {run: x}", "begin with data:"), ("data:Github.x: {run: x}", "scope:"), ("data:a.b: {}", "run"),
         ("data:a.b: {run: x, efects: []}", "efects"), ("data:a.b: {run: x, effects: [{type: T, spec: {$from: data}}]}", "JSON Pointer"), ("a: [", "no YAML"),
         ("data:a.b: {run: x, effects: [{type: T, priority: 101}]}", "priority"), ("data:*.b: {run: x}", "scope:"),
     ],
@@ -325,8 +328,15 @@ def test_rules_are_read_anew_when_they_change(tmp_path: Path) -> None:
         place.rules()
     place.path.unlink()
     place.path.mkdir()
-    with pytest.raises(ConfigurationError, match=os.strerror(errno.EISDIR)):
+    with pytest.raises(ConfigurationError, match="is no file|" + os.strerror(errno.EISDIR)):
         place.rules()
     place.path.rmdir()
+    place.path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match="leads nowhere"):
+        place.rules()
+    place.path.unlink()
+    os.mkfifo(place.path)
+    with pytest.raises(ConfigurationError, match="is no file"):
+        place.rules()
     other.replace(None)
     assert place.rules().root == {}

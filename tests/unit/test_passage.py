@@ -43,11 +43,20 @@ def test_the_server_comes_through_and_nobody_else(closed: Path) -> None:
 
 def test_what_others_were_allowed_stays(closed: Path) -> None:
     let_through(closed, SOMEBODY)
-    closed.chmod(0o700)  # takes the effect from all entries
     hand_over(closed / "data")
     hand_over(closed / "data")
     assert _reaches(closed / "data", server_uid())
     assert _reaches(closed / "data", SOMEBODY)
+
+
+def test_who_was_shut_out_stays_shut_out(closed: Path) -> None:
+    """A list may allow what its mask takes back, as chmod does."""
+    let_through(closed, SOMEBODY)
+    closed.chmod(0o700)
+    assert not _reaches(closed / "data", SOMEBODY)
+    hand_over(closed / "data")
+    assert _reaches(closed / "data", server_uid())
+    assert not _reaches(closed / "data", SOMEBODY)
 
 
 def test_open_folders_are_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ BEGIN
   IF enter_tenant.proof IS NOT NULL THEN
     PERFORM set_config('persistence.proof', enter_tenant.proof, true);
   END IF;
-  IF persistence.proven_tenant() IS NULL THEN
+  IF persistence.entered_tenant() IS NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE005',
       MESSAGE = format('user %s does not belong to tenant %s, or cannot prove it', enter_tenant.user_id, enter_tenant.tenant_id),

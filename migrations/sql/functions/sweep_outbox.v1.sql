@@ -21,7 +21,7 @@ BEGIN
     FROM outbox_streams AS s
     WHERE s.effect_type = ANY (effect_types)
   LOOP
-    IF stream.handled_at < now() - interval '1 minute' THEN
+    IF coalesce(stream.handled_at, '-infinity') < now() - interval '1 minute' THEN
       UPDATE outbox_streams AS s
       SET handled_at = now(), updated_at = now()
       WHERE s.tenant_id = stream.tenant_id

@@ -8,7 +8,7 @@ AS $$
     UPDATE outbox_streams AS s
     SET swept_to = '-infinity', updated_at = now()
     WHERE s.effect_type <> ALL (known)
-      AND s.handled_at < now() - grace
+      AND coalesce(s.handled_at, s.created_at) < now() - grace
       AND EXISTS (
         SELECT
         FROM outbox_queue AS q

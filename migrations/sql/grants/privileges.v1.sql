@@ -12,8 +12,8 @@ GRANT SELECT (added_at) ON canon.context_keys TO persistence_auditor;
 GRANT EXECUTE ON FUNCTION
   persistence.current_tenant_id(),
   persistence.current_user_id(),
-  persistence.proven_tenant(),
   persistence.entered_tenant(),
+  persistence.asks_for_proof(),
   persistence.enter_tenant(uuid, uuid, text)
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON

@@ -11,7 +11,8 @@ CREATE TABLE persistence.notes (
 ALTER TABLE persistence.notes OWNER TO persistence_owner;
 ALTER TABLE persistence.notes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE persistence.notes FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant_isolation ON persistence.notes USING (tenant_id = persistence.entered_tenant());
+CREATE POLICY tenant_isolation ON persistence.notes TO persistence_app, persistence_operator
+  USING (tenant_id = persistence.current_tenant_id() AND nullif(tenant_id = (SELECT persistence.entered_tenant()), false) IS NOT NULL);
 """
 DROP_TABLE = "DROP TABLE persistence.notes"
 _EASY_FUNCTION = (
@@ -104,7 +105,13 @@ PLANTS = {
         "CREATE POLICY tenant_isolation ON persistence.steps USING (tenant_id = persistence.current_tenant_id())",
         "persistence.steps",
         "DROP POLICY tenant_isolation ON persistence.steps;"
-        "CREATE POLICY tenant_isolation ON persistence.steps USING (tenant_id = persistence.entered_tenant())",
+        "CREATE POLICY tenant_isolation ON persistence.steps TO persistence_app, persistence_operator "
+        "USING (tenant_id = persistence.current_tenant_id() AND nullif(tenant_id = (SELECT persistence.entered_tenant()), false) IS NOT NULL)",
+    ),
+    "policy_functions_bound": Plant(
+        "ALTER FUNCTION persistence.entered_tenant() RESET search_path",
+        "persistence.entered_tenant()",
+        "ALTER FUNCTION persistence.entered_tenant() SET search_path = persistence, pg_temp",
     ),
     "rls_other_policies": Plant(
         "CREATE POLICY support ON persistence.effects FOR SELECT USING (true)",
