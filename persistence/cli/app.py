@@ -2,7 +2,6 @@
 
 import sys
 
-import psycopg
 import typer
 
 from persistence.cli import (
@@ -30,7 +29,8 @@ from persistence.cli import (
     worker,
 )
 from persistence.cli.console import print_error
-from persistence.errors import ConfigurationError, ImportFailed, PermissionDenied, PersistenceError, ServerError
+from persistence.database.pinned import PINNED_ERRORS, refused
+from persistence.errors import ConfigurationError, ImportFailed, PersistenceError, ServerError
 
 app = typer.Typer(
     name="persistence",
@@ -67,17 +67,6 @@ app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
 
 
-def _refused(error: psycopg.Error) -> PersistenceError:
-    """What the database said to a command that works as an administrator or auditor."""
-    words = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return PermissionDenied(
-            f"the login may not: {words}",
-            hint="PERSISTENCE_ADMIN_DSN names one that migrates, PERSISTENCE_AUDIT_DSN one with persistence_auditor, for what reads all tenants",
-        )
-    return ServerError(f"the database refused: {words}")
-
-
 def main() -> None:
     """Runs a command. Exit status 1: it was refused or found something wrong; 2: it could not run; 130: interrupted."""
     try:
@@ -85,8 +74,8 @@ def main() -> None:
     except PersistenceError as error:
         print_error(error)
         sys.exit(2 if isinstance(error, ServerError | ConfigurationError | ImportFailed) else 1)
-    except psycopg.Error as error:
-        print_error(_refused(error))
+    except PINNED_ERRORS as error:
+        print_error(refused(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

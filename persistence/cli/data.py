@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import sqlite_version
 from typing import Annotated, BinaryIO
 from uuid import UUID
 
@@ -32,6 +31,7 @@ from persistence.ingest import Ingest, open_ingest
 from persistence.ingest.check import Finding, Mended, check
 from persistence.ingest.disk import LOCAL_ERRORS, is_broken_index
 from persistence.ingest.hierarchy import mapped
+from persistence.ingest.index import SQLITE_VERSION
 from persistence.ingest.intake import LATEST
 from persistence.ingest.registry import IndexEntry
 from persistence.ingest.store import set_index_aside
@@ -205,7 +205,7 @@ def check_tree(tenant: TenantOption = None, data_dir: DataDir = None, output: Ou
         console.print("files and index agree")
     if output is not Format.JSON:
         console.print(
-            f"index: SQLite {sqlite_version}; whoever writes holds the tree's lock, as SQLite before 3.51.3 needs", highlight=False
+            f"index: SQLite {SQLITE_VERSION}; whoever writes holds the tree's lock, as SQLite before 3.51.3 needs", highlight=False
         )
     if found:
         raise typer.Exit(1)

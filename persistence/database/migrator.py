@@ -153,7 +153,7 @@ def prepare_session(connection: Connection) -> None:
 
 def _status(connection: Connection) -> SchemaStatus:
     # An administrator who is no superuser owns the schema without being let in.
-    if connection.execute(text("SELECT FROM pg_roles WHERE rolname = 'persistence_owner' AND pg_has_role(oid, 'SET')")).first():
+    if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = 'persistence_owner' AND pg_has_role(oid, 'SET')")).first():
         connection.execute(text("SET ROLE persistence_owner"))
     context = _alembic("runtime.migration").MigrationContext.configure(
         connection, opts={"version_table": "schema_version", "version_table_schema": "canon"}

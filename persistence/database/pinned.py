@@ -8,6 +8,11 @@ from typing import Any, Final, LiteralString
 import psycopg
 from psycopg.rows import RowFactory, tuple_row
 
+from persistence.errors import PermissionDenied, PersistenceError, ServerError
+
+PINNED_ERRORS: Final = psycopg.Error
+"""What such a connection may raise."""
+
 _PIN: Final[LiteralString] = "SET search_path = pg_catalog, pg_temp"
 
 
@@ -25,3 +30,14 @@ def connect_pinned(
         connection.close()
         raise
     return connection
+
+
+def refused(error: psycopg.Error) -> PersistenceError:
+    """What the database said to an administrator or auditor, in this package's words."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return PermissionDenied(
+            f"the login may not: {words}",
+            hint="PERSISTENCE_ADMIN_DSN names one that migrates, PERSISTENCE_AUDIT_DSN one with persistence_auditor, which reads all tenants",
+        )
+    return ServerError(f"the database refused: {words}")

@@ -17,6 +17,8 @@ from persistence.ingest.jail import FILE_MODE
 
 _BUSY_SECONDS: Final = 60
 
+SQLITE_VERSION: Final = sqlite3.sqlite_version
+
 # Each step leads from the version before it to its own; what landed is never changed. (PRAGMA user_version holds the version.)
 _STEPS: Final = (
     """

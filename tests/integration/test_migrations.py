@@ -14,9 +14,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from persistence import Plane
+from persistence.backups import verifications
 from persistence.canon import CANON
 from persistence.database import migrator as migrator_module
 from persistence.database.migrator import Migrator, head_revision, offline_script
+from persistence.database.pinned import PINNED_ERRORS, connect_pinned, refused
 from persistence.database.programs import programs
 from persistence.database.tables import METADATA
 from persistence.errors import ConfigurationError, LawBroken, PermissionDenied, ServerError
@@ -137,6 +139,7 @@ def test_an_administrator_needs_no_superuser(empty_database: str) -> None:
         with pytest.raises(PermissionDenied, match="may not migrate"):
             Migrator(empty_database.replace("postgres@", "nobody_special@")).up()
         assert Migrator(empty_database.replace("postgres@", "cloud_admin@")).up().is_current
+        assert Migrator(empty_database.replace("postgres@", "cloud_admin@")).status().is_current
     finally:
         with psycopg.connect(empty_database, autocommit=True) as connection:
             connection.execute("REVOKE CREATE ON DATABASE emptiness FROM cloud_admin")
@@ -254,3 +257,12 @@ def test_what_others_have_made_in_public_does_not_run_as_the_administrator(empty
 def test_connections_of_administrators_are_made_in_one_place() -> None:
     makers = [path for path in PACKAGE.rglob("*.py") if "psycopg.connect(" in path.read_text()]
     assert [path.name for path in makers] == ["pinned.py"]
+
+
+def test_what_the_database_refuses_a_command_is_one_line(dsn: str) -> None:
+    with pytest.raises(PINNED_ERRORS) as refusal:
+        verifications(dsn)  # a service's login sees no backups of others
+        connect_pinned(dsn).execute("SELECT * FROM canon.context_keys")
+    said = refused(refusal.value)
+    assert isinstance(said, PermissionDenied)
+    assert "PERSISTENCE_AUDIT_DSN" in str(said)

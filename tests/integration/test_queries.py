@@ -224,6 +224,10 @@ async def test_an_effect_says_why_it_has_not_happened(plane: Plane, tenant: Tena
     assert (due.state, due.next) == ("due", None)
     assert "the next worker that is free takes it" in due.conclusion
 
+    admin.execute("UPDATE outbox_queue SET due_at = now() - interval '1 minute'")
+    never = await explained(plane, tenant, effect)
+    assert never.state == "no worker"
+    assert "has been seen yet" in never.conclusion
     admin.execute("UPDATE outbox_streams SET handled_at = now() - interval '6 minutes'")
     unattended = await explained(plane, tenant, effect)
     assert unattended.state == "no worker"

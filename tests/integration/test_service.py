@@ -373,3 +373,19 @@ async def test_each_answer_has_an_example_that_fits_it(service: Service) -> None
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         fastjsonschema.validate(schema, example)
         assert set(example) == set(schemas[name]["properties"]), name
+
+
+async def test_a_parameter_that_an_operation_does_not_know_is_refused(client: httpx2.AsyncClient) -> None:
+    """What it was meant to leave out would be answered."""
+    for path, name in (("/v1/runs?stat=FAILED", "stat"), ("/v1/overview?x=1", "x"), ("/v1/runs?limit=1&cursr=1", "cursr")):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["field"]) == (422, name)
+    assert "status" in (await client.get("/v1/runs?stat=FAILED")).json()["hint"]
+
+
+async def test_a_body_that_is_not_sent_as_json_says_so(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(
+        "/v1/signals", content='{"source_channel": "web"}', headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["hint"]

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from persistence import Plane
+from persistence.cli.console import find_tenant
 from persistence.database.signing import ContextKeys, padded, proof_of
 from persistence.errors import ConfigurationError, TenantDenied
 from persistence.models import Role, Tenant
@@ -186,8 +187,12 @@ async def test_a_login_that_is_no_operator_says_in_whose_name(
                 unnamed.transaction(tenant.tenant_id, actor="agent:a")
         user = uuid4()
         await plane.tenants.add_user(tenant.tenant_id, user, actor="user:o")
-        async with Plane(humble, user_id=user) as named, named.transaction(tenant.tenant_id, actor="agent:a") as tx:
-            tx.runs.start(run_type="order")
+        async with Plane(humble, user_id=user) as named:
+            async with named.transaction(tenant.tenant_id, actor="agent:a") as tx:
+                tx.runs.start(run_type="order")
+            assert await find_tenant(named, str(tenant.tenant_id)) == tenant  # as commands do
+            with pytest.raises(ConfigurationError, match="may not list tenants.*--tenant"):
+                await find_tenant(named, None)
     finally:
         admin.execute("DROP OWNED BY humble; DROP ROLE humble")
 
