@@ -125,12 +125,10 @@ BEGIN
     IF look.has_ends THEN
       done := end_parts(batch, deltas);
     END IF;
-    IF batch[1].sequence_number <= 100000 AND (  -- a young log
-      100 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
-      OR 1000 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
-      OR 10000 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
-      OR 100000 BETWEEN batch[1].sequence_number AND batch[cardinality(batch)].sequence_number
-    ) THEN
+    IF batch[1].sequence_number <= 102400  -- a young log: each time that it has doubled
+      AND width_bucket(batch[1].sequence_number - 1, '{99,199,399,799,1599,3199,6399,12799,25599,51199,102399}'::bigint[])
+        < width_bucket(batch[cardinality(batch)].sequence_number, '{99,199,399,799,1599,3199,6399,12799,25599,51199,102399}'::bigint[])
+    THEN
       PERFORM learn_sizes();
     END IF;
     RETURN QUERY
