@@ -6,17 +6,14 @@ from uuid import UUID
 
 import asyncpg
 
+from persistence.database.pool import enter_tenant
 from persistence.database.retry import fetched, retried
-from persistence.database.signing import proof_of
 from persistence.errors import IdempotencyMismatch
 from persistence.models import Tenant, new_id
 from persistence.settings import Settings
 
 # Makes a tenant with its first user.
 _CREATE = "SELECT tenant_id, name, actor, created_at, updated_at FROM persistence.create_tenant($1, $2, $3, $4)"
-
-# Enters a tenant.
-_ENTER = "SELECT persistence.enter_tenant($1, $2, $3)"
 
 # The tenant that was entered.
 _GET = "SELECT t.tenant_id, t.name, t.actor, t.created_at, t.updated_at FROM persistence.tenants AS t WHERE t.tenant_id = $1"
@@ -63,8 +60,7 @@ class TenantAdministration:
 
         async def read() -> Any:
             async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-                user = self._settings.service_user
-                await connection.execute(_ENTER, tenant_id, user, proof_of(self._settings, tenant_id, user))
+                await enter_tenant(connection, self._settings, tenant_id, self._settings.service_user)
                 return await connection.fetchrow(_GET, tenant_id)
 
         return Tenant.made(**await retried(read, self._settings))

@@ -12,7 +12,7 @@ import asyncpg
 from persistence.context import Context
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
 from persistence.database.grouping import Appender, append
-from persistence.database.pool import time_limits
+from persistence.database.pool import enter_tenant, time_limits
 from persistence.database.reading import read_rows
 from persistence.database.retry import retried
 from persistence.database.signing import proof_of
@@ -37,9 +37,6 @@ from persistence.telemetry import EVENTS, TRANSACTIONS, WRITE_SECONDS, span
 T = TypeVar("T")
 
 _WRITTEN = {outcome: TRANSACTIONS.labels(outcome) for outcome in ("committed", "conflict", "failed")}
-
-# Enters the tenant for the rest of the transaction, so that row level security lets its rows through.
-_ENTER = "SELECT persistence.enter_tenant($1, $2, $3)"
 
 # Behind a transaction-mode pooler the limits cannot be the session's.
 _LIMITS = """
@@ -246,8 +243,7 @@ class Transaction:
         await self._enter(self._connection)
 
     async def _enter(self, connection: Any) -> None:
-        tenant_id, user_id = self.context.tenant_id, self.context.user_id
-        await connection.execute(_ENTER, tenant_id, user_id, proof_of(self.settings, tenant_id, user_id))
+        await enter_tenant(connection, self.settings, self.context.tenant_id, self.context.user_id)
 
     async def _abandon(self) -> None:
         """Leaves the database transaction, if there is one, without a trace."""

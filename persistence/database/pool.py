@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.database.failures import is_transient, translated
+from persistence.database.signing import proof_of
 from persistence.errors import ConfigurationError, ServerError
 from persistence.settings import Settings
 
@@ -24,6 +25,9 @@ UNLISTEN *;
 DISCARD TEMP;
 SELECT pg_catalog.pg_advisory_unlock_all();
 """
+
+# Enters the tenant for the rest of the transaction, so that row level security lets its rows through.
+_ENTER = "SELECT persistence.enter_tenant($1, $2, $3)"
 
 # Whether contexts have to be proven.
 _IS_SIGNED = "SELECT persistence.asks_for_proof()"
@@ -116,6 +120,11 @@ async def check_signing(pool: asyncpg.Pool, settings: Settings) -> None:
                 "contexts are signed in this database: nobody enters a tenant without a proof",
                 hint="set PERSISTENCE_CONTEXT_SECRET",
             )
+
+
+async def enter_tenant(connection: Any, settings: Settings, tenant_id: UUID, user_id: UUID) -> None:
+    """Makes a tenant the one that the connection's transaction works for, in the name of a user. Raises what the driver does."""
+    await connection.execute(_ENTER, tenant_id, user_id, proof_of(settings, tenant_id, user_id))
 
 
 def _options(settings: Settings) -> dict[str, Any]:
