@@ -138,6 +138,7 @@ class Canon:
         shared: dict[str, Any] = {
             "event_type": kind.name,
             "aggregate_type": kind.aggregate,
+            "from_statuses": [status for status in self.transitions[kind.aggregate][kind.name].sources if status != NEW],
             "to_status": self.transitions[kind.aggregate][kind.name].target,
             "writer": kind.writer,
             "stamps": kind.stamps,

@@ -11,10 +11,8 @@ from alembic import op
 
 from persistence.canon import CANON, Canon
 from persistence.database.quoting import naming, verbatim
+from persistence.database.sql_files import read
 from persistence.encoding import encode
-from persistence.resources import resource
-
-SQL = resource("migrations") / "sql"
 
 
 def execute(sql: str) -> None:
@@ -23,8 +21,8 @@ def execute(sql: str) -> None:
 
 
 def apply(path: str, **names: str) -> None:
-    """Runs one file below sql/. `{name}` in it stands for a quoted identifier."""
-    execute(naming((SQL / path).read_text(encoding="utf-8"), **names))
+    """Runs one file below sql/: see sql_files."""
+    execute(read(path, **names))
 
 
 @contextmanager
@@ -54,4 +52,4 @@ def load_canon(canon: Canon = CANON) -> None:
 
 def drop_schema_objects() -> None:
     """The way back to nothing: drops all that the migrations made, and keeps roles, schemas and the version table."""
-    execute((SQL / "bootstrap" / "drop_all.sql").read_text(encoding="utf-8"))
+    apply("bootstrap/drop_all.sql")

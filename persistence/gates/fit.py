@@ -18,12 +18,12 @@ from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.migrator import head_revision
 from persistence.database.pool import connected
 from persistence.database.server import open_server
+from persistence.database.sql_files import SQL, read
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, PersistenceError, ServerError
 from persistence.gates.checks import ALWAYS, Check
 from persistence.gates.replay import Scope, check_auditor, compare
 from persistence.gates.statements import plans, shipped_statements
-from persistence.resources import resource
 from persistence.settings import Settings
 
 Verdict = Literal["passed", "violated", "failed", "skipped"]
@@ -218,12 +218,12 @@ def check_variables(options: Options) -> dict[str, Any]:
 def _shipped_functions() -> list[dict[str, Any]]:
     """The newest version of each function: the digest of its body, whether it lends its owner's rights, its settings."""
     newest: dict[str, tuple[int, str]] = {}
-    for path in (resource("migrations") / "sql" / "functions").glob("*.sql"):
+    for path in (SQL / "functions").glob("*.sql"):
         name, version = path.name.split(".")[:2]
         number = int(version.removeprefix("v"))
         if number > newest.get(name, (0, ""))[0]:
-            newest[name] = number, path.read_text(encoding="utf-8")
-    return [_shipped_function(found) for _, text in newest.values() for found in _FUNCTION.finditer(text)]
+            newest[name] = number, path.name
+    return [_shipped_function(found) for _, file in newest.values() for found in _FUNCTION.finditer(read(f"functions/{file}"))]
 
 
 def _shipped_function(found: re.Match[str]) -> dict[str, Any]:

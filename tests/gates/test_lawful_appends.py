@@ -19,7 +19,7 @@ from persistence.canon import CANON
 from persistence.errors import InvalidInput
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
-from persistence.models import Role, Tenant, new_id
+from persistence.models import NewSignal, Role, Tenant, new_id
 from persistence.queries.trace import trace_run
 
 CHECKS = [check for check in shipped_suites() if check.suite == "FIT-DATA-QUALITY-001"]
@@ -356,7 +356,7 @@ async def test_a_run_is_not_its_own_parent(plane: Plane, tenant: Tenant) -> None
             event("RUN_STARTED", other, 1, {"run_type": "r", "parent_run_id": str(one)}, run),
         ],
     ):
-        with pytest.raises(asyncpg.PostgresError, match="parent_run_id: RUN .* begins after it"):
+        with pytest.raises(asyncpg.PostgresError, match="parent_run_id: RUN .* begins after its part"):
             await send(plane, tenant, *batch)
 
 
@@ -392,5 +392,70 @@ async def test_a_recorded_step_has_no_open_call(plane: Plane, tenant: Tenant) ->
     step = new_id()
     call = event("TOOL_CALL_STARTED", new_id(), 1, {"run_id": str(run.id), "step_id": str(step), "tool_name": "t"}, run)
     recorded = event("STEP_RECORDED", step, 1, {"run_id": str(run.id), "step_type": "s"}, run)
-    with pytest.raises(asyncpg.PostgresError, match="STEP .* cannot complete: its TOOL_CALL"):
+    with pytest.raises(asyncpg.PostgresError, match="step_id: STEP .* begins after its part TOOL_CALL"):
         await send(plane, tenant, call, recorded)
+    with pytest.raises(asyncpg.PostgresError, match="TOOL_CALL .* cannot begin or go on: its STEP .* is COMPLETED"):
+        await send(plane, tenant, recorded, call)
+
+
+@pytest.fixture(params=[0, 8], ids=["together", "one by one"])
+def way(request: pytest.FixtureRequest, admin: psycopg.Connection) -> None:
+    """Batches of the test go in by one way or the other."""
+    admin.execute("UPDATE canon.size_limits SET one_by_one = %s", (request.param,))
+
+
+@pytest.mark.usefixtures("way")
+async def test_what_begins_before_its_whole_is_refused(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+        signal = tx.signals.record(NewSignal(source_channel="c", source_id="1", signal_type="t", payload={}))
+    later = new_id()
+    begun = event("RUN_STARTED", later, 1, {"run_type": "r"}, run)
+    step = event("STEP_STARTED", new_id(), 1, {"run_id": str(later), "step_type": "s"}, run)
+    told = event(
+        "SIGNAL_RECEIVED", new_id(), 1, {"source_channel": "c", "source_id": "2", "signal_type": "t", "payload": {}}, signal
+    )
+    moved = event("RUN_STARTED", new_id(), 1, {"run_type": "r", "signal_id": told["aggregate_id"]}, signal)
+    for batch, words in (
+        ([step, begun], "run_id: RUN .* begins after its part STEP"),
+        ([moved, told], "signal_id: SIGNAL .* begins after its part RUN"),
+    ):
+        with pytest.raises(asyncpg.PostgresError, match=words):
+            await send(plane, tenant, *batch)
+        assert await send(plane, tenant, *reversed(batch)) == [True, True]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("then", ["RUN_RETRIED", "RUN_CANCELLED"])
+async def test_nothing_begins_while_its_whole_has_failed(plane: Plane, tenant: Tenant, then: str) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    failed = event("RUN_FAILED", run.id, 2, {"error_details": {"message": "no"}}, run)
+    step = event("STEP_STARTED", new_id(), 1, {"run_id": str(run.id), "step_type": "s"}, run)
+    after = event(then, run.id, 3, {}, run)
+    with pytest.raises(asyncpg.PostgresError, match="STEP .* cannot begin or go on: its RUN .* is FAILED"):
+        await send(plane, tenant, failed, step, after)
+    assert await send(plane, tenant, failed) == [True]
+    with pytest.raises(asyncpg.PostgresError, match="STEP .* cannot begin or go on: its RUN .* is FAILED"):
+        await send(plane, tenant, step, after)
+    assert await send(plane, tenant, after) == [True]
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_request_that_is_known_gives_its_place_to_its_cause(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+        asked = tx.effects.request(run, "TEST", spec={"n": 1}, idempotency_key="k")
+    spec = {"idempotency_key": "k", "n": 1}
+    again = event("EFFECT_REQUESTED", new_id(), 1, {"run_id": str(run.id), "effect_type": "TEST", "effect_spec": spec}, run)
+    follows = {**event("RUN_SUSPENDED", run.id, 2, {}, run), "causation_id": again["id"]}
+    async with plane.pool.acquire() as connection:
+        rows = await connection.fetch(APPEND, tenant.tenant_id, plane.settings.user_id, json.dumps([again, follows]))
+        answers = {str(row["event_id"]): (row["aggregate_id"], row["is_new"]) for row in rows}
+    assert answers == {again["id"]: (asked.id, False), follows["id"]: (run.id, True)}
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        [suspended] = [e for e in await tx.events.of_aggregate(run.id) if e.event_type == "RUN_SUSPENDED"]
+        assert suspended.causation_id == run.last_event_id
+    other = event("EFFECT_REQUESTED", new_id(), 1, {"run_id": str(run.id), "effect_type": "OTHER", "effect_spec": spec}, run)
+    with pytest.raises(asyncpg.PostgresError, match="idempotency key 'k' belongs to effect"):
+        await send(plane, tenant, other)

@@ -388,18 +388,20 @@ async def test_cancelling_twice_and_again_after_a_lost_answer(plane: Plane, tena
         await cancel(plane, tenant, run)
 
 
+@pytest.mark.parametrize("few", [0, 8])
 @pytest.mark.parametrize("how", ["complete", "cancel"])
 async def test_what_is_begun_before_an_end_and_comes_in_after_it_is_refused(
-    plane: Plane, tenant: Tenant, dsn: str, how: str
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection, dsn: str, how: str, few: int
 ) -> None:
-    """A birth that has its number in the log already, waits for somebody else, and meanwhile its run ends."""
+    """A birth waits for somebody else (where its batch goes in together, it has its number in the log already), and meanwhile its run ends."""
+    admin.execute("UPDATE canon.size_limits SET one_by_one = %s", (few,))
     run = await start_run(plane, tenant.tenant_id)
 
     async def begin() -> None:
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.signals.record(NewSignal(source_channel="web", source_id="1", signal_type="order"))
             step = tx.steps.start(run, step_type="late")
             tx.effects.request(step, "TEST", spec={}, idempotency_key="late")
-            tx.signals.record(NewSignal(source_channel="web", source_id="1", signal_type="order"))
 
     with pytest.raises(ZeroDivisionError):
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:

@@ -8,8 +8,11 @@
 -- Errors: PE001 conflict, PE002 invalid transition, PE003 not found, PE004 idempotency mismatch, PE005 tenant denied, PE006 too large,
 --   PE007 unknown event type, PE008 invalid event, PE009 signal received already, PE010 effect being delivered, PE012 not for this writer.
 --
+-- A few events go one after the other, each in statements of one row, which cost little to begin; more go together (append_batch). Both have the same parts:
+-- what an event has to be is one text, and so is each fold.
+--
 -- Plans are generic: planning each statement anew would cost more than half of a small batch. They go by index and nested loop, and are
--- made anew while the log is young (learn_sizes).
+-- made anew while the log is young (learn_sizes). Functions are called by assignment where they can be: plpgsql evaluates that without a query.
 CREATE FUNCTION persistence.append_events(tenant_id uuid, user_id uuid, events jsonb, proof text DEFAULT NULL)
 RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -22,121 +25,180 @@ AS $$
 #variable_conflict use_column
 DECLARE
   look record;
-  known jsonb;
-  asked jsonb;
+  event_bytes integer;
+  has_ends boolean;
+  attachments jsonb;
+  e record;
+  d aggregate_delta;
+  logged orchestration_events;
+  previous orchestration_events;
+  there uuid;
+  its_correlation uuid;
+  is_open boolean;
+  known jsonb := '[]';
+  causes jsonb := '{}';  -- by the request of an effect that was known already, what had caused it
+  first_number bigint;
   batch orchestration_events[];
   deltas aggregate_delta[];
-  attachments jsonb;
   done boolean;
 BEGIN
+  done := set_config('persistence.tenant_id', append_events.tenant_id::text, true) IS NULL
+    OR set_config('persistence.user_id', append_events.user_id::text, true) IS NULL;
   SELECT
-    set_config('persistence.tenant_id', append_events.tenant_id::text, true) AS entered_tenant,
-    set_config('persistence.user_id', append_events.user_id::text, true) AS entered_user,
     l.event_bytes,
+    l.one_by_one,
     jsonb_typeof(events) IS DISTINCT FROM 'array'
       OR jsonb_array_length(events) > l.batch_events
       OR pg_column_size(events) > l.batch_bytes AS is_no_batch,
-    events @? '$[*] ? (@.aggregate_type == "EFFECT")' AS has_effects,
-    events @? '$[*] ? (exists(@.event_data.ordering_key))' AS has_keys,
-    events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))' AS lacks_indexes,
-    events @? '$[*] ? (exists(@.attachment))' AS has_attachments,
-    events @? '$[*] ? (@.event_type like_regex "^(RUN|STEP)_(COMPLETED|FAILED|CANCELLED|SKIPPED|RECORDED)$")' AS has_ends,
     EXISTS (SELECT FROM canon.context_keys) AS is_signed
   INTO look
-  FROM canon.size_limits AS l
-  WHERE l.is_only;
-  IF look.is_no_batch OR look.has_effects OR look.lacks_indexes OR look.has_attachments OR look.has_ends OR look.is_signed THEN
-    IF look.is_signed THEN
-      PERFORM enter_tenant(append_events.tenant_id, append_events.user_id, proof);
-    END IF;
-    IF look.is_no_batch THEN
-      PERFORM refuse_batch(events);
-    END IF;
-    IF look.has_effects THEN
-      known := known_effects(append_events.tenant_id, events);
-      events := without_known(events, known);
-    END IF;
-    IF look.has_keys THEN
-      PERFORM lock_keys(array_agg(append_events.tenant_id), array_agg(e.event #>> '{event_data,ordering_key}'))
-      FROM jsonb_array_elements(events) AS e (event)
-      JOIN user_tenants AS ut ON ut.tenant_id = append_events.tenant_id AND ut.user_id = append_events.user_id;
-    END IF;
-    IF look.has_ends THEN
-      done := lock_ending(append_events.tenant_id, append_events.user_id, events);
-    END IF;
-    asked := events;
-    IF look.lacks_indexes THEN
-      events := with_step_indexes(append_events.tenant_id, events);
-    END IF;
-    IF look.has_attachments THEN
-      attachments := checked_attachments(events);
-    END IF;
+  FROM user_tenants AS ut
+  CROSS JOIN canon.size_limits AS l
+  WHERE ut.tenant_id = append_events.tenant_id
+    AND ut.user_id = append_events.user_id
+    AND l.is_only;
+  IF NOT FOUND OR look.is_signed THEN
+    PERFORM enter_tenant(append_events.tenant_id, append_events.user_id, proof);
+  END IF;
+  IF look.is_no_batch THEN
+    PERFORM refuse_batch(events);
+  END IF;
+  event_bytes := look.event_bytes;
+  IF events @? '$[*] ? (exists(@.attachment) || exists(@.event_data.ordering_key))' THEN
+    done := lock_keys_of(append_events.tenant_id, events);
+    attachments := checked_attachments(events);
+  END IF;
+  has_ends := events @? '$[*] ? (@.event_type like_regex "{ending_types}")';
+  IF has_ends THEN
+    done := lock_ending(append_events.tenant_id, events);
+  END IF;
+  IF jsonb_array_length(events) > look.one_by_one THEN
+    RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends);
+    RETURN;
   END IF;
 
-  -- Whatever does not belong in drops out of the joins, and is explained below (explain_missing says the same in the same order).
-  WITH inserted AS (
-    INSERT INTO orchestration_events AS log (
-      tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
-      correlation_id, causation_id, actor, source, occurred_at
-    )
-    SELECT
-      ut.tenant_id, e.id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_data,
-      e.correlation_id, e.causation_id, e.actor, e.source, coalesce(e.occurred_at, statement_timestamp())
-    FROM user_tenants AS ut
-    CROSS JOIN ROWS FROM (
-      jsonb_to_recordset(events) AS (
-        id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
-        event_data jsonb, correlation_id uuid, causation_id uuid, actor text, source text, occurred_at timestamptz, attachment text
+  FOR e IN
+{given_events}
+    ORDER BY "position"
+  LOOP
+    IF causes <> '{}' AND causes ? e.causation_id::text THEN
+      e.causation_id := (causes ->> e.causation_id::text)::uuid;
+    END IF;
+    IF e.aggregate_type = 'STEP' AND e.aggregate_version = 1 AND NOT e.event_data ? 'step_index' THEN
+      e.event_data := e.event_data || jsonb_build_object(
+        'step_index', next_step_index(append_events.tenant_id, (e.event_data ->> 'run_id')::uuid, events)
+      );
+    END IF;
+    e.occurred_at := coalesce(e.occurred_at, statement_timestamp());
+    logged := NULL;
+    IF (
+{lawful_event}
+    ) THEN
+      d := (
+        append_events.tenant_id, e.aggregate_type, e.aggregate_id, e.aggregate_version, NULL, e.aggregate_version, e.event_type, e.from_statuses,
+        e.to_status, (e.counts IS NOT NULL)::integer, e.correlation_id, e.causation_id, e.actor, e.id, now(), now(),
+        event_document(e.event_data, e.occurred_at, e.stamps, e.clears)
+      );
+      -- The record of an effect goes first: its unique key says whether the effect is known.
+      IF e.event_type = 'EFFECT_REQUESTED' AND NOT fold_outbox_one(d) THEN
+        SELECT o.id
+        INTO there
+        FROM outbox_events AS o
+        WHERE o.tenant_id = append_events.tenant_id
+          AND o.idempotency_key = e.event_data #>> '{effect_spec,idempotency_key}';
+        IF there <> e.aggregate_id THEN
+          known := known || known_effects(append_events.tenant_id, jsonb_build_array(events -> (e.position - 1)::integer));
+          causes := causes || jsonb_build_object(e.id, e.causation_id);
+          CONTINUE;
+        END IF;
+      END IF;
+      INSERT INTO orchestration_events AS log (
+        tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
+        correlation_id, causation_id, actor, source, occurred_at
       )
-    ) WITH ORDINALITY AS e (
-      id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version,
-      event_data, correlation_id, causation_id, actor, source, occurred_at, attachment, "position"
-    )
-    JOIN canon.event_types AS t USING (event_type, event_version, aggregate_type)
-    WHERE ut.tenant_id = append_events.tenant_id
-      AND ut.user_id = append_events.user_id
-      AND t.writer = 'service'
-      AND t.is_current
-      AND pg_column_size(e.event_data) <= look.event_bytes
-      AND e.event_data ?& CASE WHEN e.aggregate_version = 1 THEN t.creating_keys ELSE t.required_keys END
-      AND e.event_data - CASE WHEN e.aggregate_version = 1 THEN t.known_keys ELSE t.later_keys END = '{}'
-      AND e.event_data @@ t.data_rule
-      AND NOT e.event_data @? '$.**{200}'  -- nested deeper than readers go
-      AND (e.attachment IS NOT NULL) = (e.event_type = 'CHECKPOINT_SAVED')
-      AND (e.causation_id IS NOT NULL OR (e.aggregate_version = 1 AND t.may_begin))
-      AND (e.occurred_at IS NULL OR e.occurred_at BETWEEN '0001-01-01 00:00:00+00' AND statement_timestamp() + interval '5 minutes')
-      AND e.source NOT IN ('outbox', 'operator', '')
-      AND NOT starts_with(e.actor, 'system:outbox-worker/')
-    ORDER BY e.position  -- sequence numbers follow the order of the batch, whatever the plan
-    ON CONFLICT DO NOTHING
-    RETURNING log.*
-  )
-  SELECT array_agg(i::orchestration_events ORDER BY i.sequence_number) INTO batch FROM inserted AS i;
+      VALUES (
+        append_events.tenant_id, e.id, e.event_type, e.event_version, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_data,
+        e.correlation_id, e.causation_id, e.actor, e.source, e.occurred_at
+      )
+      ON CONFLICT DO NOTHING
+      RETURNING log.* INTO logged;
+    END IF;
+    IF logged.id IS NULL THEN  -- not lawful, or in the log already
+      RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends);
+      RETURN;
+    END IF;
 
-  IF cardinality(batch) = jsonb_array_length(events) THEN
-    -- (Functions are called by assignment: plpgsql evaluates that without a query.)
-    deltas := batch_deltas(batch);
-    done := fold_deltas(deltas, attachments);
-    done := check_causes(batch);
-    done := check_wholes(batch);
-    IF look.has_effects THEN
-      PERFORM queue_effects(deltas);
+    d.first_number := logged.sequence_number;
+    IF e.aggregate_version = 1 THEN
+      IF e.aggregate_type <> 'SIGNAL' AND e.position < jsonb_array_length(events) THEN
+        done := check_order(logged, events, e.position);
+      END IF;
+      IF e.aggregate_type = 'EFFECT' THEN
+        done := fold_effects_one(d);
+      ELSE
+        done := fold_kind_one(e.aggregate_type, d, attachments);
+      END IF;
+    ELSIF NOT fold_kind_one(e.aggregate_type, d, attachments) THEN
+      done := check_order(logged, events, e.position);
+      PERFORM refuse_deltas(e.aggregate_type, ARRAY[d]);
     END IF;
-    IF look.has_ends THEN
-      done := end_parts(batch, deltas);
+
+    -- Cause and wholes are looked at briefly; what is not plainly right is left to the functions that say why.
+    IF e.causation_id <> previous.id OR e.correlation_id <> previous.correlation_id OR previous.id IS NULL THEN
+      IF e.causation_id IS NOT NULL THEN
+        SELECT c.correlation_id
+        INTO its_correlation
+        FROM orchestration_events AS c
+        WHERE c.tenant_id = append_events.tenant_id
+          AND c.id = e.causation_id
+          AND c.sequence_number < logged.sequence_number;
+        IF its_correlation IS DISTINCT FROM e.correlation_id THEN
+          done := check_causes(ARRAY[logged]);
+        END IF;
+      END IF;
     END IF;
-    IF batch[1].sequence_number <= 102400  -- a young log: each time that it has doubled
-      AND width_bucket(batch[1].sequence_number - 1, '{99,199,399,799,1599,3199,6399,12799,25599,51199,102399}'::bigint[])
-        < width_bucket(batch[cardinality(batch)].sequence_number, '{99,199,399,799,1599,3199,6399,12799,25599,51199,102399}'::bigint[])
-    THEN
-      PERFORM learn_sizes();
+    IF (
+{needs_wholes}
+    ) THEN
+      is_open := false;
+      IF e.aggregate_version = 1 AND e.aggregate_type <> 'RUN' AND NOT e.event_data ? 'step_id' THEN
+        SELECT r.status IN ('PENDING', 'RUNNING', 'WAITING') AND r.correlation_id = e.correlation_id
+        INTO is_open
+        FROM runs AS r
+        WHERE r.tenant_id = append_events.tenant_id
+          AND r.id = (e.event_data ->> 'run_id')::uuid;
+      END IF;
+      IF is_open IS NOT TRUE THEN
+        done := check_wholes(ARRAY[logged]);
+      END IF;
     END IF;
-    RETURN QUERY
-      SELECT e.id, e.sequence_number, e.aggregate_id, true FROM unnest(batch) AS e;
-  ELSE
-    PERFORM enter_tenant(append_events.tenant_id, append_events.user_id);
-    RETURN QUERY
-      SELECT * FROM explain_missing(append_events.tenant_id, coalesce(asked, events));
+
+    IF e.aggregate_type = 'EFFECT' THEN
+      IF e.aggregate_version = 1 AND NOT e.event_data ? 'ordering_key' THEN
+        done := queue_requests_one(d);
+      ELSE
+        PERFORM queue_effects(ARRAY[d]);
+      END IF;
+    END IF;
+
+    previous := logged;
+    first_number := coalesce(first_number, logged.sequence_number);
+    IF has_ends THEN
+      batch := batch || logged;
+      deltas := deltas || d;
+    END IF;
+    event_id := logged.id;
+    sequence_number := logged.sequence_number;
+    aggregate_id := logged.aggregate_id;
+    is_new := true;
+    RETURN NEXT;
+  END LOOP;
+
+  IF has_ends AND batch IS NOT NULL THEN
+    done := end_parts(batch, deltas);
+  END IF;
+  IF first_number <= 102400 AND (first_number - 1) / 100 < previous.sequence_number / 100 THEN
+    done := learn_sizes(first_number, previous.sequence_number);
   END IF;
   IF known <> '[]' THEN
     RETURN QUERY

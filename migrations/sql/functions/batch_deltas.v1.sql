@@ -7,22 +7,11 @@ DECLARE
   deltas aggregate_delta[];
   is_broken boolean;
 BEGIN
-  IF cardinality(batch) = 1 THEN
-    RETURN ARRAY(
-      SELECT ROW(
-        e.tenant_id, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.aggregate_version, e.event_type, t.to_status,
-        (t.counts IS NOT NULL)::integer, e.correlation_id, e.causation_id, e.actor, e.id, e.created_at, e.created_at,
-        event_document(e.event_data, e.occurred_at, t.stamps, t.clears)
-      )::aggregate_delta
-      FROM unnest(batch) AS e
-      JOIN canon.event_types AS t USING (event_type, event_version)
-    );
-  END IF;
-
   WITH chained AS (
     SELECT
       e.tenant_id, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.event_type, e.correlation_id, e.causation_id, e.actor, e.id,
       e.created_at, e.sequence_number,
+      t.from_statuses,
       t.to_status,
       t.counts,
       event_document(e.event_data, e.occurred_at, t.stamps, t.clears) AS doc,
@@ -41,8 +30,10 @@ BEGIN
         c.aggregate_type,
         c.aggregate_id,
         min(c.aggregate_version),
+        min(c.sequence_number),
         max(c.aggregate_version),
         (array_agg(c.event_type ORDER BY c.aggregate_version))[1],
+        min(c.from_statuses) FILTER (WHERE c.previous_version IS NULL),
         (array_agg(c.to_status ORDER BY c.aggregate_version))[count(*)],
         count(c.counts)::integer,
         (array_agg(c.correlation_id ORDER BY c.aggregate_version))[1],
@@ -59,12 +50,7 @@ BEGIN
           c.aggregate_version <> c.previous_version + 1
           OR c.sequence_number < c.previous_number
           OR c.correlation_id <> c.previous_correlation
-          OR NOT EXISTS (
-            SELECT FROM canon.state_transitions AS allowed
-            WHERE allowed.aggregate_type = c.aggregate_type
-              AND allowed.event_type = c.event_type
-              AND allowed.from_status = c.previous_status
-          )
+          OR c.previous_status <> ALL (c.from_statuses)
         )
       ) AS is_broken
     FROM chained AS c

@@ -22,7 +22,7 @@ BEGIN
 
   FOREACH d IN ARRAY deltas LOOP
     IF d.status = 'COMPLETED' AND d.aggregate_type IN ('RUN', 'STEP') THEN
-      IF d.first_version = 1 THEN
+      IF d.first_version = 1 AND NOT cancels THEN
         begins_and_ends := true;
       ELSIF d.aggregate_type = 'STEP' THEN
         SELECT 'TOOL_CALL', c.id, c.status
@@ -40,7 +40,7 @@ BEGIN
     END IF;
   END LOOP;
   IF part IS NULL AND begins_and_ends THEN
-    -- Of what begins and ends with the batch all parts are in it.
+    -- Of what begins and ends with the batch all parts are in it, and none has been cancelled.
     SELECT w.aggregate_type, w.id, o.aggregate_type, o.id, o.status
     INTO d.aggregate_type, d.id, kind, part, status
     FROM unnest(deltas) AS o

@@ -8,7 +8,6 @@ DECLARE
   changes integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0];
   d aggregate_delta;
   place integer;
-  done boolean;
 BEGIN
   FOREACH d IN ARRAY deltas LOOP
     place := array_position(kinds, d.aggregate_type);
@@ -20,7 +19,9 @@ BEGIN
   END LOOP;
   FOR place IN 1 .. cardinality(kinds) LOOP
     IF creations[place] + changes[place] > 0 THEN
-      done := fold_kind(kinds[place], deltas, creations[place], changes[place], attachments);
+      IF NOT fold_kind(kinds[place], deltas, creations[place], changes[place], attachments) THEN
+        PERFORM refuse_deltas(kinds[place], deltas);
+      END IF;
     END IF;
   END LOOP;
   RETURN true;

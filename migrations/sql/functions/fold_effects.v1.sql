@@ -1,11 +1,11 @@
 -- Applies the deltas of effects to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_effects(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
+CREATE FUNCTION persistence.fold_effects{one}({deltas}) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
   changed integer;
 BEGIN
-  IF creations > 0 THEN
+  IF {some_begin} THEN
     INSERT INTO effects (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
       run_id, step_id, effect_type, idempotency_key, effect_spec, retry_count, next_retry_at, execution_result, error_details, executed_at,
@@ -17,12 +17,10 @@ BEGIN
       d.doc -> 'effect_spec', coalesce((d.doc ->> 'retry_count')::integer, 0), (d.doc ->> 'next_retry_at')::timestamptz,
       nullif(d.doc -> 'execution_result', 'null'), nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz,
       (d.doc ->> 'cancel_requested_at')::timestamptz
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'EFFECT'
-      AND d.first_version = 1;
+    {those_that_begin EFFECT};
   END IF;
 
-  IF changes > 0 THEN
+  IF {some_go_on} THEN
     UPDATE effects AS s
     SET
       status = d.status,
@@ -35,23 +33,14 @@ BEGIN
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
       executed_at = coalesce((d.doc ->> 'executed_at')::timestamptz, s.executed_at),
       cancel_requested_at = coalesce((d.doc ->> 'cancel_requested_at')::timestamptz, s.cancel_requested_at)
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'EFFECT'
-      AND d.first_version > 1
+    {those_that_go_on EFFECT}
       AND s.tenant_id = d.tenant_id
       AND s.id = d.id
       AND s.version = d.first_version - 1
       AND s.correlation_id = d.correlation_id
-      AND EXISTS (
-        SELECT FROM canon.state_transitions AS allowed
-        WHERE allowed.aggregate_type = d.aggregate_type
-          AND allowed.event_type = d.first_event_type
-          AND allowed.from_status = s.status
-      );
+      AND s.status = ANY (d.from_statuses);
     GET DIAGNOSTICS changed = ROW_COUNT;
-    IF changed <> changes THEN
-      PERFORM refuse_deltas('EFFECT', deltas);
-    END IF;
+    RETURN changed = {how_many_go_on};
   END IF;
   RETURN true;
 END

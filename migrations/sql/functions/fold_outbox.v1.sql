@@ -1,12 +1,12 @@
--- Applies the deltas of effects to their outbox entries, which share their ids: one INSERT for those that begin, one UPDATE for
--- those that go on.
-CREATE FUNCTION persistence.fold_outbox(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
+-- Applies the deltas of effects to their outbox entries, which share their ids: one INSERT for those that begin, one UPDATE for those that go on.
+-- An entry that begins does not fit when its idempotency key is known.
+CREATE FUNCTION persistence.fold_outbox{one}({deltas}) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
   changed integer;
 BEGIN
-  IF creations > 0 THEN
+  IF {some_begin} THEN
     INSERT INTO outbox_events (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
       aggregate_id, event_type, idempotency_key, payload, retry_count, next_retry_at, error_details, published_at,
@@ -19,21 +19,15 @@ BEGIN
       nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz,
       coalesce((d.doc ->> 'priority')::smallint, 0), d.doc ->> 'ordering_key', d.doc ->> 'destination', (d.doc ->> 'blocks_key')::boolean,
       d.doc ->> 'traceparent'
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'EFFECT'
-      AND d.first_version = 1
-    ON CONFLICT (tenant_id, idempotency_key) DO NOTHING;
+    {those_that_begin EFFECT}
+    ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS changed = ROW_COUNT;
-    IF changed <> creations THEN
-      -- append_events took the known keys out before; this one was committed by somebody else since.
-      RAISE EXCEPTION USING
-        ERRCODE = 'serialization_failure',
-        MESSAGE = 'an effect with the same idempotency key was requested at the same moment',
-        HINT = 'Repeat the transaction: it will find that effect and take it for its own.';
+    IF changed <> {how_many_begin} THEN
+      RETURN false;
     END IF;
   END IF;
 
-  IF changes > 0 THEN
+  IF {some_go_on} THEN
     UPDATE outbox_events AS s
     SET
       status = CASE d.status WHEN 'EXECUTED' THEN 'PUBLISHED' ELSE d.status END,
@@ -45,23 +39,14 @@ BEGIN
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
       published_at = coalesce((d.doc ->> 'executed_at')::timestamptz, s.published_at),
       blocks_key = CASE WHEN d.doc ? 'blocks_key' THEN (d.doc ->> 'blocks_key')::boolean ELSE s.blocks_key END
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'EFFECT'
-      AND d.first_version > 1
+    {those_that_go_on EFFECT}
       AND s.tenant_id = d.tenant_id
       AND s.id = d.id
       AND s.version = d.first_version - 1
       AND s.correlation_id = d.correlation_id
-      AND EXISTS (
-        SELECT FROM canon.state_transitions AS allowed
-        WHERE allowed.aggregate_type = 'OUTBOX_ENTRY'
-          AND allowed.event_type = d.first_event_type
-          AND allowed.from_status = s.status
-      );
+      AND s.status = ANY (d.from_statuses);
     GET DIAGNOSTICS changed = ROW_COUNT;
-    IF changed <> changes THEN
-      PERFORM refuse_deltas('EFFECT', deltas);
-    END IF;
+    RETURN changed = {how_many_go_on};
   END IF;
   RETURN true;
 END

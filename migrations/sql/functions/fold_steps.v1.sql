@@ -1,11 +1,11 @@
 -- Applies the deltas of steps to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_steps(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
+CREATE FUNCTION persistence.fold_steps{one}({deltas}) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
   changed integer;
 BEGIN
-  IF creations > 0 THEN
+  IF {some_begin} THEN
     INSERT INTO steps (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
       run_id, step_index, step_type, input_data, output_result, error_details, wait_reason, retry_count, started_at, completed_at
@@ -15,12 +15,10 @@ BEGIN
       (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_index')::integer, d.doc ->> 'step_type', nullif(d.doc -> 'input_data', 'null'),
       nullif(d.doc -> 'output_result', 'null'), nullif(d.doc -> 'error_details', 'null'), d.doc ->> 'wait_reason', d.retries,
       (d.doc ->> 'started_at')::timestamptz, (d.doc ->> 'completed_at')::timestamptz
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'STEP'
-      AND d.first_version = 1;
+    {those_that_begin STEP};
   END IF;
 
-  IF changes > 0 THEN
+  IF {some_go_on} THEN
     UPDATE steps AS s
     SET
       status = d.status,
@@ -33,23 +31,14 @@ BEGIN
       retry_count = s.retry_count + d.retries,
       started_at = coalesce((d.doc ->> 'started_at')::timestamptz, s.started_at),
       completed_at = CASE WHEN d.doc ? 'completed_at' THEN (d.doc ->> 'completed_at')::timestamptz ELSE s.completed_at END
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'STEP'
-      AND d.first_version > 1
+    {those_that_go_on STEP}
       AND s.tenant_id = d.tenant_id
       AND s.id = d.id
       AND s.version = d.first_version - 1
       AND s.correlation_id = d.correlation_id
-      AND EXISTS (
-        SELECT FROM canon.state_transitions AS allowed
-        WHERE allowed.aggregate_type = d.aggregate_type
-          AND allowed.event_type = d.first_event_type
-          AND allowed.from_status = s.status
-      );
+      AND s.status = ANY (d.from_statuses);
     GET DIAGNOSTICS changed = ROW_COUNT;
-    IF changed <> changes THEN
-      PERFORM refuse_deltas('STEP', deltas);
-    END IF;
+    RETURN changed = {how_many_go_on};
   END IF;
   RETURN true;
 END

@@ -1,11 +1,11 @@
 -- Applies the deltas of tool calls to their rows: one INSERT for those that begin, one UPDATE for those that go on.
-CREATE FUNCTION persistence.fold_tool_calls(deltas persistence.aggregate_delta[], creations integer, changes integer) RETURNS boolean
+CREATE FUNCTION persistence.fold_tool_calls{one}({deltas}) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
   changed integer;
 BEGIN
-  IF creations > 0 THEN
+  IF {some_begin} THEN
     INSERT INTO tool_calls (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
       run_id, step_id, tool_name, tool_args, tool_result, error_details, started_at, completed_at
@@ -15,12 +15,10 @@ BEGIN
       (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_id')::uuid, d.doc ->> 'tool_name', nullif(d.doc -> 'tool_args', 'null'),
       nullif(d.doc -> 'tool_result', 'null'), nullif(d.doc -> 'error_details', 'null'),
       (d.doc ->> 'started_at')::timestamptz, (d.doc ->> 'completed_at')::timestamptz
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'TOOL_CALL'
-      AND d.first_version = 1;
+    {those_that_begin TOOL_CALL};
   END IF;
 
-  IF changes > 0 THEN
+  IF {some_go_on} THEN
     UPDATE tool_calls AS s
     SET
       status = d.status,
@@ -31,23 +29,14 @@ BEGIN
       error_details = CASE WHEN d.doc ? 'error_details' THEN nullif(d.doc -> 'error_details', 'null') ELSE s.error_details END,
       started_at = coalesce((d.doc ->> 'started_at')::timestamptz, s.started_at),
       completed_at = CASE WHEN d.doc ? 'completed_at' THEN (d.doc ->> 'completed_at')::timestamptz ELSE s.completed_at END
-    FROM unnest(deltas) AS d
-    WHERE d.aggregate_type = 'TOOL_CALL'
-      AND d.first_version > 1
+    {those_that_go_on TOOL_CALL}
       AND s.tenant_id = d.tenant_id
       AND s.id = d.id
       AND s.version = d.first_version - 1
       AND s.correlation_id = d.correlation_id
-      AND EXISTS (
-        SELECT FROM canon.state_transitions AS allowed
-        WHERE allowed.aggregate_type = d.aggregate_type
-          AND allowed.event_type = d.first_event_type
-          AND allowed.from_status = s.status
-      );
+      AND s.status = ANY (d.from_statuses);
     GET DIAGNOSTICS changed = ROW_COUNT;
-    IF changed <> changes THEN
-      PERFORM refuse_deltas('TOOL_CALL', deltas);
-    END IF;
+    RETURN changed = {how_many_go_on};
   END IF;
   RETURN true;
 END

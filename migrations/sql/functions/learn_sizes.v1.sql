@@ -1,12 +1,17 @@
--- Tells the planner how large the tables are by now. While they are empty one index costs what another does, and connections keep the plans
--- they made then; autovacuum would say so too, but up to a minute later.
-CREATE FUNCTION persistence.learn_sizes() RETURNS void
+-- Tells the planner how large the tables are by now, each time that a young log has doubled. While they are empty one index costs what another does, and
+-- connections keep the plans they made then; autovacuum would say so too, but up to a minute later.
+CREATE FUNCTION persistence.learn_sizes(first_number bigint, last_number bigint) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
+DECLARE
+  doubled CONSTANT bigint[] := '{100,200,400,800,1600,3200,6400,12800,25600,51200,102400}';
 BEGIN
   -- Whoever is at it holds the tables' statistics until its transaction ends; nobody waits for that.
-  IF pg_try_advisory_xact_lock(plane_lock('learn_sizes')) THEN
+  IF width_bucket(first_number - 1, doubled) < width_bucket(last_number, doubled)
+    AND pg_try_advisory_xact_lock(plane_lock('learn_sizes'))
+  THEN
     ANALYZE signals, runs, steps, tool_calls, effects, run_checkpoints, orchestration_events, outbox_events, outbox_queue;
   END IF;
+  RETURN true;
 END
 $$;

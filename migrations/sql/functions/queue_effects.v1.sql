@@ -5,58 +5,28 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   delta aggregate_delta;
+  requests integer := 0;
   has_changes boolean := false;
   leased_id uuid;
   key_tenants uuid[];
   keys text[];
+  done boolean;
 BEGIN
-  INSERT INTO outbox_streams (tenant_id, effect_type)
-  SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type'
-  FROM unnest(deltas) AS d
-  WHERE d.aggregate_type = 'EFFECT'
-    AND d.first_version = 1
-    AND NOT EXISTS (
-      SELECT
-      FROM outbox_streams AS s
-      WHERE s.tenant_id = d.tenant_id
-        AND s.effect_type = d.doc ->> 'effect_type'
-    )
-  ON CONFLICT DO NOTHING;
-
-  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at, priority, ordering_key, position, held_by, destination)
-  SELECT
-    d.tenant_id,
-    d.id,
-    d.doc ->> 'effect_type',
-    CASE
-      WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'infinity'
-      ELSE greatest((d.doc ->> 'next_retry_at')::timestamptz, statement_timestamp())
-    END,
-    coalesce((d.doc ->> 'priority')::smallint, 0),
-    d.doc ->> 'ordering_key',
-    CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN (
-      SELECT e.sequence_number
-      FROM orchestration_events AS e
-      WHERE e.tenant_id = d.tenant_id
-        AND e.aggregate_id = d.id
-        AND e.aggregate_version = 1
-    ) END,
-    CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'KEY' END,
-    d.doc ->> 'destination'
-  FROM unnest(deltas) AS d
-  WHERE d.aggregate_type = 'EFFECT'
-    AND d.first_version = 1
-    AND d.status = 'PENDING';
-
   FOREACH delta IN ARRAY deltas LOOP
     IF delta.aggregate_type = 'EFFECT' AND delta.first_version > 1 THEN
       has_changes := true;
-    ELSIF delta.aggregate_type = 'EFFECT' AND delta.doc ? 'ordering_key' THEN
-      key_tenants := key_tenants || delta.tenant_id;
-      keys := keys || (delta.doc ->> 'ordering_key');
+    ELSIF delta.aggregate_type = 'EFFECT' THEN
+      requests := requests + 1;
+      IF delta.doc ? 'ordering_key' THEN
+        key_tenants := key_tenants || delta.tenant_id;
+        keys := keys || (delta.doc ->> 'ordering_key');
+      END IF;
     END IF;
   END LOOP;
 
+  IF requests > 0 THEN
+    done := queue_requests(deltas, requests, 0);
+  END IF;
   IF has_changes THEN
     SELECT key_tenants || array_agg(o.tenant_id), keys || array_agg(o.ordering_key)
     INTO key_tenants, keys

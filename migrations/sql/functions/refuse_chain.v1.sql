@@ -10,6 +10,7 @@ BEGIN
   FROM (
     SELECT
       e.*,
+      t.from_statuses,
       lag(e.aggregate_version) OVER life AS previous_version,
       lag(t.to_status) OVER life AS previous_status,
       lag(e.correlation_id) OVER life AS previous_correlation,
@@ -23,12 +24,7 @@ BEGIN
       c.aggregate_version <> c.previous_version + 1
       OR c.sequence_number < c.previous_number
       OR c.correlation_id <> c.previous_correlation
-      OR NOT EXISTS (
-        SELECT FROM canon.state_transitions AS allowed
-        WHERE allowed.aggregate_type = c.aggregate_type
-          AND allowed.event_type = c.event_type
-          AND allowed.from_status = c.previous_status
-      )
+      OR c.previous_status <> ALL (c.from_statuses)
     )
   ORDER BY c.sequence_number
   LIMIT 1;
@@ -41,12 +37,7 @@ BEGIN
       ),
       HINT = 'Number the events of one aggregate without gaps.';
   ELSIF bad.sequence_number < bad.previous_number THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'PE008',
-      MESSAGE = format(
-        '%s %s: version %s stands before version %s in the batch', bad.aggregate_type, bad.aggregate_id, bad.aggregate_version, bad.previous_version
-      ),
-      HINT = 'Put the events of one aggregate in the order of their versions.';
+    PERFORM refuse_late_version(bad.aggregate_type, bad.aggregate_id, bad.aggregate_version, bad.previous_version);
   ELSIF bad.correlation_id <> bad.previous_correlation THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE008',

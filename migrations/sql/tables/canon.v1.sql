@@ -32,6 +32,7 @@ CREATE TABLE canon.event_types (
   event_version  smallint NOT NULL,
   is_current     boolean NOT NULL,
   aggregate_type text NOT NULL REFERENCES canon.aggregates,
+  from_statuses  text[] NOT NULL,
   to_status      text NOT NULL,
   writer         text NOT NULL CHECK (writer IN ('service', 'worker', 'operator', 'plane')),
   stamps         text,
@@ -50,6 +51,7 @@ CREATE TABLE canon.event_types (
   PRIMARY KEY (event_type, event_version)
 );
 COMMENT ON COLUMN canon.event_types.is_current IS 'whether it is the version written today; the others are read through upcasters';
+COMMENT ON COLUMN canon.event_types.from_statuses IS 'what canon.state_transitions lets it leave; an entry of the outbox moves with its effect';
 COMMENT ON COLUMN canon.event_types.creating_keys IS 'keys that a first event needs; NULL when the type cannot be first';
 
 COMMENT ON COLUMN canon.event_types.later_keys IS 'keys that its data may have when it is not the first event; known_keys: when it is';
@@ -62,8 +64,10 @@ CREATE TABLE canon.size_limits (
   is_only      boolean PRIMARY KEY DEFAULT true CHECK (is_only),
   event_bytes  integer NOT NULL DEFAULT 1048576 CHECK (event_bytes BETWEEN 1024 AND 67108864),
   batch_events integer NOT NULL DEFAULT 10000 CHECK (batch_events BETWEEN 1 AND 100000),
-  batch_bytes  integer NOT NULL DEFAULT 67108864 CHECK (batch_bytes BETWEEN 1024 AND 209715200)
+  batch_bytes  integer NOT NULL DEFAULT 67108864 CHECK (batch_bytes BETWEEN 1024 AND 209715200),
+  one_by_one   integer NOT NULL DEFAULT 3 CHECK (one_by_one BETWEEN 0 AND 100)
 );
+COMMENT ON COLUMN canon.size_limits.one_by_one IS 'batches of so many events go event by event, which is faster for a few; it makes no other difference';
 INSERT INTO canon.size_limits DEFAULT VALUES;
 
 -- What is this installation's own, and for its functions alone: services cannot read it. lock_salt: see plane_lock. service_user: see service_user().

@@ -1,0 +1,40 @@
+-- Puts effects that were requested into the queue; those with an ordering key wait for their turn (open_keys).
+CREATE FUNCTION persistence.queue_requests{one}({deltas}) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+  IF EXISTS (
+    SELECT
+    {those_that_begin EFFECT}
+      AND NOT EXISTS (
+        SELECT
+        FROM outbox_streams AS s
+        WHERE s.tenant_id = d.tenant_id
+          AND s.effect_type = d.doc ->> 'effect_type'
+      )
+  ) THEN
+    INSERT INTO outbox_streams (tenant_id, effect_type)
+    SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type'
+    {those_that_begin EFFECT}
+    ON CONFLICT DO NOTHING;
+  END IF;
+
+  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at, priority, ordering_key, position, held_by, destination)
+  SELECT
+    d.tenant_id,
+    d.id,
+    d.doc ->> 'effect_type',
+    CASE
+      WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'infinity'
+      ELSE greatest((d.doc ->> 'next_retry_at')::timestamptz, statement_timestamp())
+    END,
+    coalesce((d.doc ->> 'priority')::smallint, 0),
+    d.doc ->> 'ordering_key',
+    CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN d.first_number END,
+    CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'KEY' END,
+    d.doc ->> 'destination'
+  {those_that_begin EFFECT}
+    AND d.status = 'PENDING';
+  RETURN true;
+END
+$$;
