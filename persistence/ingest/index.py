@@ -7,6 +7,7 @@ which is when checkpoints happen, holds a lock beside the file: of all connectio
 import fcntl
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -92,13 +93,22 @@ def _opened(path: str | Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
 
+def _make(path: str | Path) -> None:
+    """Makes the file where there is none. One that is there is not opened: closing it would take from this process the locks that SQLite has on it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
+    except FileExistsError:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise
+
+
 def initialize_database(path: str | Path) -> Connection:
     """Opens an index and brings it up to date; makes it where there is none. Safe to call by several processes at once.
 
     path: or ``:memory:``. Raises ConfigurationError for an index of a newer release, sqlite3.DatabaseError for a file that is none.
     """
     if str(path) != ":memory:":
-        os.close(_opened(path))
+        _make(path)
     writing = WriteLock(path)
     try:
         with writing:

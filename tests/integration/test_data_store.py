@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -618,3 +620,27 @@ async def test_a_file_that_somebody_put_there_is_taken_in(ingest: Ingest, tenant
     assert (await ingest.read(tenant_id, "web.form", "latest")).data == {"n": 2}
     with ingest.stores.of(tenant_id) as store:
         assert list(check(store)) == []
+
+
+def test_a_process_that_comes_and_goes_leaves_the_index_of_the_others_whole(tmp_path: Path) -> None:
+    """Whoever closes any descriptor of a file loses all his locks on it: then the next to close would take SQLite's log away from those who write."""
+    path = tmp_path / "index.db"
+    passing = "import sys; from persistence.ingest.index import initialize_database as i; a, b = i(sys.argv[1]), i(sys.argv[1]); "
+    passing += "print(a.execute('SELECT count(*) FROM journal').fetchone()[0]); b.close(); a.close()"
+    writer, reader = initialize_database(path), initialize_database(path)
+    try:
+        for number in range(1, 4):
+            writer.execute("INSERT INTO journal (path, actor, user_id, source, entry) VALUES ('p', 'a', 'u', 's', 'e')")
+            log = Path(f"{path}-wal").stat().st_ino
+            seen = subprocess.run([sys.executable, "-c", passing, str(path)], capture_output=True, text=True, check=True)
+            assert int(seen.stdout) == number
+            assert Path(f"{path}-wal").stat().st_ino == log
+    finally:
+        reader.close()
+        writer.close()
+
+
+def test_an_index_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "index.db").symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(FileExistsError):
+        initialize_database(tmp_path / "index.db")
