@@ -11,13 +11,13 @@ import asyncpg
 
 from persistence.context import Context
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
-from persistence.database.grouping import Appender, append
+from persistence.database.grouping import Appender, Batch, Reception, append, receive
 from persistence.database.pool import enter_tenant, time_limits
 from persistence.database.reading import read_rows
 from persistence.database.retry import retried
 from persistence.database.signing import proof_of
 from persistence.database.tables import EFFECTS
-from persistence.errors import Conflict, PersistenceError
+from persistence.errors import Conflict, PersistenceError, Unavailable
 from persistence.models import AppendResult, NewEvent
 from persistence.repositories import (
     CheckpointRepository,
@@ -71,6 +71,7 @@ class Transaction:
         self._connection: Any = None
         self._delivered = 0
         self._is_open = False
+        self._failure: PersistenceError | None = None
         self._rows: list[asyncpg.Record] = []
 
     @cached_property
@@ -120,19 +121,18 @@ class Transaction:
 
     def record(self, event: NewEvent) -> None:
         """Checks an event and buffers it; see EventRepository.append."""
-        if not self._is_open:
-            raise PersistenceError("this transaction is over, or was never entered", hint="use it as: async with … as tx")
+        self._check_usable()
         self._buffer.add(event)
 
     async def flush(self) -> None:
         """Sends what is buffered, without ending the transaction."""
+        self._check_usable()
         self._buffer.seal()
         await self._attempt(self._deliver)
 
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then reads, in the tenant's context."""
-        if not self._is_open:
-            raise PersistenceError("this transaction is over, or was never entered", hint="use it as: async with … as tx")
+        self._check_usable()
         self._buffer.seal()
 
         async def read() -> Sequence[asyncpg.Record]:
@@ -141,15 +141,37 @@ class Transaction:
 
         return await self._attempt(read)
 
+    async def receive(self, signals: str) -> Sequence[asyncpg.Record]:
+        """Sends what is buffered, then takes signals in; see SignalRepository.receive_many. Kept like a batch until the transaction has ended."""
+        self._check_usable()
+        self._buffer.seal()
+        reception = Reception(signals)
+        self._buffer.sent.append(reception)
+        await self._attempt(self._deliver)
+        return reception.answers or []
+
+    def _check_usable(self) -> None:
+        if not self._is_open:
+            raise PersistenceError("this transaction is over, or was never entered", hint="use it as: async with … as tx")
+        if self._failure is not None:
+            raise PersistenceError(
+                f"nothing of this transaction is kept, since a command of it failed: {self._failure}", hint="begin another"
+            )
+
     async def __aenter__(self) -> Self:
         self._is_open = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._is_open = False
-        if error is not None:
+        if error is not None or self._failure is not None:
             await self._abandon()
+            try:
+                if error is None:
+                    self._check_usable()
+            finally:
+                self._is_open = False
             return
+        self._is_open = False
         self._buffer.seal()
         if not self._buffer.sent:
             await self._close()
@@ -203,6 +225,8 @@ class Transaction:
             except BaseException as error:
                 if is_transient(error):
                     await self._abandon()
+                elif isinstance(error, DATABASE_ERRORS):
+                    self._failure = translated(error)
                 raise
 
         return await retried(once, self.settings)
@@ -211,9 +235,9 @@ class Transaction:
         if self._connection is None:
             if not self._buffer.sent:
                 return
-            if len(self._buffer.sent) == 1 and not self.settings.transaction_pooler:
-                context = self.context
-                self._rows[:] = await self._appender.append(context.tenant_id, context.user_id, self._buffer.sent[0])
+            [*others, last] = self._buffer.sent
+            if not others and isinstance(last, Batch) and not self.settings.transaction_pooler:
+                self._rows[:] = await self._appender.append(self.context.tenant_id, self.context.user_id, last)
                 return
         await self._deliver()
         await self._connection.execute("COMMIT")
@@ -222,13 +246,16 @@ class Transaction:
             self._after_commit()
 
     async def _deliver(self) -> None:
-        """Sends the batches that this database transaction has not had yet; begins it first where there is none."""
+        """Sends what this database transaction has not had yet; begins it first where there is none."""
         if self._connection is None:
             await self._begin()
+        place = self.context.tenant_id, self.context.user_id
         while self._delivered < len(self._buffer.sent):
-            batch, context = self._buffer.sent[self._delivered], self.context
-            proof = proof_of(self.settings, context.tenant_id, context.user_id)
-            self._rows.extend(await append(self._connection, context.tenant_id, context.user_id, batch.text, proof))
+            item = self._buffer.sent[self._delivered]
+            if isinstance(item, Reception):
+                await receive(self._connection, *place, item)
+            else:
+                self._rows.extend(await append(self._connection, *place, item.text, proof_of(self.settings, *place)))
             self._delivered += 1
 
     async def _begin(self) -> None:
@@ -268,6 +295,16 @@ class Snapshot(Transaction):
 
     _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 
+    async def _begin(self) -> None:
+        if self._has_begun:
+            raise Unavailable(
+                "the connection was lost, and with it the moment of this snapshot", hint="read everything again, in a new one"
+            )
+        await super()._begin()
+        self._has_begun = True
+
+    _has_begun = False
+
 
 class BoundTransaction(Transaction):
     """The same inside a transaction of the caller's, who commits or rolls back. Nothing is retried: that is the caller's too."""
@@ -280,7 +317,8 @@ class BoundTransaction(Transaction):
         try:
             return await work()
         except DATABASE_ERRORS as error:
-            raise translated(error) from error
+            self._failure = translated(error)
+            raise self._failure from error
 
     async def _finish(self) -> None:
         if self._connection is not None or self._buffer.sent:

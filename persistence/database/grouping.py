@@ -16,6 +16,7 @@ import asyncpg
 from persistence.database.failures import is_transient
 from persistence.database.signing import proof_of
 from persistence.database.wake import CHANNEL, Bell
+from persistence.errors import Conflict
 from persistence.settings import Settings
 from persistence.telemetry import span
 
@@ -39,6 +40,13 @@ FROM appended AS a
 CROSS JOIN woken
 """
 
+# Receives a batch; known signals are answered with what is there.
+_RECEIVE = """
+SELECT position_in_batch, id, correlation_id, status, version, last_event_id, received_at, is_new
+FROM persistence.receive_signals($1, $2, $3::text::jsonb)
+ORDER BY position_in_batch
+"""
+
 _MOST_EVENTS = 1000
 _MOST_BYTES = 1024 * 1024
 
@@ -55,6 +63,14 @@ class Batch:
     ids: Sequence[UUID]
     wakes: bool
     may_wait: bool
+
+
+@dataclass(slots=True)
+class Reception:
+    """Signals that are taken in. text: a JSON array for ``receive_signals``; answers: a row a signal, as soon as there are any."""
+
+    text: str
+    answers: Rows | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +96,17 @@ async def append(connection: Any, tenant_id: UUID, user_id: UUID, text: str, pro
             return woken
         rows: Rows = await connection.fetch(_APPEND, *arguments)
         return rows
+
+
+async def receive(connection: Any, tenant_id: UUID, user_id: UUID, reception: Reception) -> None:
+    """Takes signals in on this connection. Raises Conflict when they were taken in before and are answered otherwise now."""
+    answers: Rows = await connection.fetch(_RECEIVE, tenant_id, user_id, reception.text)
+    if reception.answers is not None and [row["id"] for row in answers] != [row["id"] for row in reception.answers]:
+        raise Conflict(
+            "the connection was lost, and meanwhile somebody else received one of these signals", hint="repeat the transaction"
+        )
+    if reception.answers is None:
+        reception.answers = answers
 
 
 class Appender:

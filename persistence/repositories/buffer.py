@@ -6,7 +6,7 @@ import orjson
 
 from persistence.canon import CANON
 from persistence.context import Context
-from persistence.database.grouping import Batch
+from persistence.database.grouping import Batch, Reception
 from persistence.encoding import check, encode_bytes
 from persistence.errors import Conflict, InvalidInput, TooLarge
 from persistence.models import NewEvent
@@ -20,8 +20,8 @@ _MAY_WAIT = frozenset(
 class EventBuffer:
     """Collects the events of a transaction, and hands them out in batches that ``append_events`` takes.
 
-    Batches that were sent are kept until the transaction has ended, so that they can be sent again after a lost connection: the ids of
-    their events make that harmless.
+    What was sent is kept until the transaction has ended, so that it can be sent again after a lost connection: the ids of events and
+    signals make that harmless.
     """
 
     def __init__(self, context: Context, settings: Settings) -> None:
@@ -31,7 +31,7 @@ class EventBuffer:
         self._pending_ids: list[UUID] = []
         self._pending_bytes = 0
         self._versions: dict[UUID, int] = {}
-        self.sent: list[Batch] = []
+        self.sent: list[Batch | Reception] = []
         self._may_wait = False
         self.asks_for_delivery = False
 

@@ -13,13 +13,6 @@ from persistence.models import NewSignal, Signal, new_id
 from persistence.repositories.base import AggregateRepository, Details
 from persistence.telemetry import traceparent
 
-# Receives a batch; known signals are answered with what is there.
-_RECEIVE = """
-SELECT position_in_batch, id, correlation_id, status, version, last_event_id, received_at, is_new
-FROM persistence.receive_signals($1, $2, $3::text::jsonb)
-ORDER BY position_in_batch
-"""
-
 
 class SignalRepository(AggregateRepository[Signal]):
     """What comes in from outside. Commands return the signal's new state."""
@@ -60,11 +53,8 @@ class SignalRepository(AggregateRepository[Signal]):
         if not signals:
             return []
         context = self._work.context
-        rows = await self._work.fetch(
-            _RECEIVE,
-            context.tenant_id,
-            context.user_id,
-            encode([self._document(signal, f"signals[{index}]") for index, signal in enumerate(signals)]),
+        rows = await self._work.receive(
+            encode([self._document(signal, f"signals[{index}]") for index, signal in enumerate(signals)])
         )
         return [
             Signal.made(

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from persistence import Plane
+from persistence.errors import Conflict, IdempotencyMismatch, PersistenceError, Unavailable
 from persistence.models import Tenant
 from tests.helpers import ACTOR, start_run
 
@@ -110,3 +112,55 @@ async def test_nothing_is_half_done_when_the_retries_end(dsn: str, tenant: Tenan
                     tx.runs.start(run_type="lost")
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             assert await tx.runs.count(run_type="lost") == 0
+
+
+@pytest.mark.parametrize("before_delivery", [True, False], ids=["message lost", "answer lost"])
+async def test_a_signal_that_was_received_is_there(dsn: str, tenant: Tenant, before_delivery: bool) -> None:
+    """A reception writes at once: when the connection is lost afterwards, it is done again with the rest."""
+    async with proxied(dsn) as (scissors, through), Plane(dsn=dsn) as direct, Plane(dsn=through, pool_max=1, retry_for=20) as plane:
+        await start_run(plane, tenant.tenant_id)
+        for cut_after in range(30):
+            scissors.arm(cut_after, before_delivery=before_delivery)
+            async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+                signal = await tx.signals.receive("web", f"{cut_after}", "order", {"n": cut_after})
+                if cut_after % 2:
+                    tx.signals.process(signal)
+            async with direct.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+                assert (await tx.signals.get(signal.id)).status == ("PROCESSED" if cut_after % 2 else "RECEIVED")
+        assert scissors.has_cut is False  # the last ones went through whole
+
+
+async def test_a_signal_that_somebody_else_received_meanwhile_is_a_conflict(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    with pytest.raises(Conflict, match="somebody else received one of these signals"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            await tx.signals.receive("web", "1", "order", {"n": 1})
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+            async with plane.transaction(tenant.tenant_id, actor=ACTOR) as other:
+                await other.signals.receive("web", "1", "order", {"n": 1})
+
+
+async def test_a_snapshot_keeps_its_moment_or_says_that_it_lost_it(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    async with plane.snapshot(tenant.tenant_id, actor=ACTOR) as tx:
+        assert await tx.runs.all() == []
+        await start_run(plane, tenant.tenant_id)
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+        with pytest.raises(Unavailable, match="the moment of this snapshot"):
+            await tx.runs.all()
+
+
+async def test_a_transaction_of_which_a_command_failed_does_not_end_well(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        await tx.signals.receive("web", "1", "order", {"n": 1})
+    with pytest.raises(
+        PersistenceError, match="nothing of this transaction is kept, since a command of it failed: signal .web, 1."
+    ):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.runs.start(run_type="lost")
+            with pytest.raises(IdempotencyMismatch):
+                await tx.signals.receive("web", "1", "order", {"n": 2})
+            with pytest.raises(PersistenceError, match="nothing of this transaction is kept"):
+                tx.runs.start(run_type="lost")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert await tx.runs.all() == []
