@@ -43,17 +43,26 @@ def _line(work: Work, system: str, result: Result, all_of_it: Mapping[str, Resul
 
 
 def verdict(work: Work, system: str, results: Mapping[str, Result]) -> str:
-    """How this package compares with the best of those it is held against."""
-    peers = [results[peer] for peer in work.against if peer in results]
-    if system != "plane" or not peers or "plane" not in results:
+    """How this package compares with the best of those it is held against, and with the same record written by hand."""
+    if system != "plane" or "plane" not in results:
         return ""
     ours = results["plane"]
-    if work.unit == "s":
+    peers = [results[peer] for peer in work.against if peer in results]
+    words = []
+    if work.unit == "s" and peers:
         ratios = [ours.percentile(share) / max(peers[0].percentile(share), 1e-9) for share in (0.5, 0.99)]
-        met = ratios[0] <= 0.7 and ratios[1] <= 1.0
-        return f"p50 {ratios[0]:.2f} (goal 0.7), p99 {ratios[1]:.2f} (goal 1): {'met' if met else 'missed'}"
-    ratio = ours.rate / max(peer.rate for peer in peers)
-    return f"{ratio:.2f}, goal {work.goal}: {'met' if work.goal and ratio >= work.goal else 'missed'}"
+        words.append(f"p50 {ratios[0]:.2f} (goal 0.7), p99 {ratios[1]:.2f} (goal 1): {_met(ratios[0] <= 0.7 and ratios[1] <= 1.0)}")
+    elif work.goal and peers:
+        ratio = ours.rate / max(peer.rate for peer in peers)
+        words.append(f"{ratio:.2f}, goal {work.goal}: {_met(ratio >= work.goal)}")
+    if work.floor and "by_hand" in results:
+        ratio = ours.rate / results["by_hand"].rate
+        words.append(f"{ratio:.2f} of by hand, goal {work.floor}: {_met(ratio >= work.floor)}")
+    return "; ".join(words)
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "missed"
 
 
 def circumstances(settings: Mapping[str, str], rounds: int) -> str:
@@ -77,7 +86,7 @@ def chart(works: Sequence[Work], results: Results) -> str:
     """An SVG of bars: this package against its fastest peer, a work a line, the peer's length being one."""
     rows = []
     for work in works:
-        peers = {peer: results[work.title][peer] for peer in work.against if peer in results.get(work.title, {}) and peer != "bare"}
+        peers = {peer: results[work.title][peer] for peer in work.against if peer in results.get(work.title, {})}
         if work.unit != "s" and peers and "plane" in results[work.title]:
             peer = max(peers, key=lambda name: peers[name].rate)
             rows.append((work.title, results[work.title]["plane"].rate, NAMES[peer], peers[peer].rate, work.unit))

@@ -125,13 +125,21 @@ class _Tenant:
     async def _enter(self, connection: asyncpg.Connection) -> None:
         await connection.execute("SET ROLE persistence_owner")
         await connection.execute("SET search_path = persistence")
-        await connection.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+        await connection.execute(
+            "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+        )
         await connection.execute(f"SET persistence.tenant_id = '{self.tenant_id}'")
         await connection.execute(f"SET persistence.user_id = '{self._user_id}'")
 
     def effect(self, key: str) -> tuple[UUID, UUID, str, str, str]:
         spec = {"n": 1, "idempotency_key": key}
-        return new_id(), new_id(), key, encode(spec), encode({"run_id": str(self.run.id), "effect_type": "BENCH", "effect_spec": spec})
+        return (
+            new_id(),
+            new_id(),
+            key,
+            encode(spec),
+            encode({"run_id": str(self.run.id), "effect_type": "BENCH", "effect_spec": spec}),
+        )
 
 
 async def _keep(_: asyncpg.Connection) -> None:
@@ -145,7 +153,9 @@ async def enqueue_batches(dsn: str, count: int, gate: Gate | None = None) -> int
         for batch in range(count // 1000):
             effects = [tenant.effect(f"{batch}-{number}") for number in range(1000)]
             run = tenant.run
-            await connection.execute(ENQUEUE, tenant.tenant_id, run.id, run.correlation_id, run.last_event_id, *map(list, zip(*effects, strict=True)))
+            await connection.execute(
+                ENQUEUE, tenant.tenant_id, run.id, run.correlation_id, run.last_event_id, *map(list, zip(*effects, strict=True))
+            )
     return count
 
 
@@ -158,7 +168,12 @@ async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int
             while time.monotonic() < end:
                 async with tenant.pool.acquire() as connection:
                     await connection.execute(
-                        ENQUEUE_ONE, tenant.tenant_id, run.id, run.correlation_id, run.last_event_id, *tenant.effect(f"{caller}-{number}")
+                        ENQUEUE_ONE,
+                        tenant.tenant_id,
+                        run.id,
+                        run.correlation_id,
+                        run.last_event_id,
+                        *tenant.effect(f"{caller}-{number}"),
                     )
                 number += 1
             return number
@@ -182,7 +197,17 @@ async def append(dsn: str, events: int, callers: int, seconds: float, gate: Gate
                 status = "WAITING" if types[-1] == "RUN_SUSPENDED" else "RUNNING"
                 async with tenant.pool.acquire() as connection:
                     await connection.execute(
-                        APPEND, tenant.tenant_id, new_id(), new_id(), '{"a":1}', status, ids, types, versions, data, [None, *ids[:-1]]
+                        APPEND,
+                        tenant.tenant_id,
+                        new_id(),
+                        new_id(),
+                        '{"a":1}',
+                        status,
+                        ids,
+                        types,
+                        versions,
+                        data,
+                        [None, *ids[:-1]],
                     )
                 number += 1
             return number
