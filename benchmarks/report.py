@@ -61,7 +61,7 @@ def verdict(work: Work, system: str, results: Mapping[str, Result]) -> str:
     return "; ".join(words)
 
 
-def _met(is_met: bool) -> str:
+def _met(is_met: object) -> str:
     return "met" if is_met else "missed"
 
 

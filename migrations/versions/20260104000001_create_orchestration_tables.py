@@ -128,6 +128,7 @@ FUNCTIONS = (
 )
 
 SYSTEM_FUNCTIONS = (
+    "record_lost_attempts",
     "claim_outbox",
     "settle_outbox",
     "extend_leases",
@@ -135,6 +136,7 @@ SYSTEM_FUNCTIONS = (
     "release_leases",
     "advance_keys",
     "end_cancelled",
+    "make_streams",
     "sweep_outbox",
     "sweep_keys",
     "has_pending",

@@ -1,6 +1,7 @@
 """What a database error means: the one place where SQLSTATEs become this package's exceptions."""
 
 import asyncio
+import re
 from typing import Final
 
 import asyncpg
@@ -77,6 +78,8 @@ _TRANSIENT_STATES: Final = frozenset(
     }
 )
 
+_POINTS_NOWHERE: Final = re.compile(r"\(tenant_id, (?P<column>\w+)\)=\([^,]*, (?P<id>[^)]*)\) .* table \"(?P<table>\w+)\"")
+
 DATABASE_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -108,6 +111,15 @@ def translated(error: BaseException) -> PersistenceError:
         hint = getattr(error, "hint", None)
         if kind is ServerError:
             return ServerError(f"the schema is not as expected: {error.args[0]}", hint="run: persistence migrate up")
+        if isinstance(error, asyncpg.ForeignKeyViolationError) and (
+            found := _POINTS_NOWHERE.search(getattr(error, "detail", None) or "")
+        ):
+            return NotFound(
+                f"{found['column']}: {found['id']} is not in this tenant's {found['table']}",
+                hint="it belongs to another tenant, or to a transaction that was not committed",
+                sqlstate=state,
+                constraint=error.constraint_name,
+            )
         if kind is not None:
             return kind(str(error.args[0]), hint=hint, sqlstate=state, constraint=getattr(error, "constraint_name", None))
         if state in _LOST_STATEMENTS:
@@ -123,4 +135,9 @@ def translated(error: BaseException) -> PersistenceError:
         return PersistenceError(f"{error.args[0]} [{state}]", hint=hint, sqlstate=state)
     if is_transient(error):
         return Unavailable(f"the database did not answer: {error or type(error).__name__}", hint="try again later")
+    if "another operation is in progress" in str(error):
+        return PersistenceError(
+            "two commands of one transaction were under way at once",
+            hint="await one after the other, or give each a transaction of its own",
+        )
     return PersistenceError(f"{type(error).__name__}: {error}")

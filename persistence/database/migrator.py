@@ -86,6 +86,11 @@ class Migrator:
                     hint=error.orig.diag.message_hint or "use a login with CREATEROLE and CREATE on the database",
                 ) from error
             raise ServerError(f"migration failed: {str(error.orig).strip()}") from error
+        except _alembic("util").CommandError as error:
+            raise ServerError(
+                f"{error}: this package knows the schema up to {head_revision()}",
+                hint="install the version of this package that migrated the database, or a newer one",
+            ) from error
         finally:
             engine.dispose()
 

@@ -98,7 +98,8 @@ async def check_connection(connection: Any, expected_schema: str) -> None:
         raise ServerError("the database is not migrated", hint="run: persistence migrate up")
     if found != expected_schema:
         raise ServerError(
-            f"the database is at schema {found}, this package at {expected_schema}", hint="run: persistence migrate up"
+            f"the database is at schema {found}, this package at {expected_schema}",
+            hint="run: persistence migrate up" if found < expected_schema else "install the newer version of this package",
         )
 
 

@@ -94,7 +94,7 @@ def _opened(path: str | Path) -> int:
 
 
 def _make(path: str | Path) -> None:
-    """Makes the file where there is none. One that is there is not opened: closing it would take from this process the locks that SQLite has on it."""
+    """Makes the file where there is none. One that is there is not opened: to close it would end the locks that SQLite has on it in this process."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
     except FileExistsError:

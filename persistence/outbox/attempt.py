@@ -4,6 +4,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import isawaitable, iscoroutine
 from typing import Any, Literal
 
@@ -17,20 +18,29 @@ from persistence.outbox.registry import Handler
 from persistence.telemetry import delivering
 
 _MAX_TEXT = 4000
+_MAX_DETAILS = 65_536
 _LONGEST_DELAY = 30 * 86_400.0
 _log = structlog.get_logger(__name__)
 
 _UNPRINTABLE = {0: "\\0"}
 
 
-async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
-    """Runs the handler once and says what came of it. Raises nothing but the cancellation of this very task."""
+async def attempt(handler: Handler, delivery: Delivery, max_bytes: int) -> Settlement:
+    """Runs the handler once and says what came of it. Raises nothing but the cancellation of this very task.
+
+    max_bytes: of a result that is kept as it is.
+    """
     if delivery.attempt > handler.max_attempts:
         # The attempts before were made by workers that died of them, or nobody lived to say.
         return Settlement(
             delivery,
             _death(handler, delivery),
-            encode({"type": "AttemptsUsedUp", "message": f"{handler.max_attempts} attempts, none reported back"}),
+            encode(
+                {
+                    "type": "AttemptsUsedUp",
+                    "message": f"{handler.max_attempts} attempts were made, and the last was not reported back",
+                }
+            ),
             answered=None,
         )
     if delivery.attempt == 1:
@@ -38,8 +48,8 @@ async def attempt(handler: Handler, delivery: Delivery) -> Settlement:
     begun = time.perf_counter()
     try:
         with delivering(delivery.effect_type, delivery.effect_id, delivery.tenant_id, delivery.attempt, delivery.traceparent):
-            async with asyncio.timeout(handler.timeout):
-                result = _result(await handler.run(delivery))
+            async with asyncio.timeout(handler.allows(delivery)):
+                result = _result(await handler.run(delivery), max_bytes)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -62,7 +72,13 @@ def interrupted(delivery: Delivery) -> Settlement:
     )
 
 
-def _result(result: Any) -> str:
+def shortened(settlement: Settlement) -> Settlement:
+    """The same with the beginning of its detail alone: for what the database does not take."""
+    detail = {"unstorable": _text(settlement.detail), "reason": "the database did not take it as it was"}
+    return replace(settlement, detail=encode(detail if settlement.outcome == "EXECUTED" else {"type": "NotStorable", **detail}))
+
+
+def _result(result: Any, max_bytes: int) -> str:
     """The result as JSON. The effect has happened, so a result that cannot be kept is no reason to repeat it; one that was not awaited has not.
 
     Raises TypeError for the latter.
@@ -75,7 +91,10 @@ def _result(result: Any) -> str:
         raise TypeError("the handler returned what it should have awaited: nothing has happened yet (say await, or return await)")
     try:
         check(result, "result")
-        return encode(result)
+        text = encode(result)
+        if len(text) > max_bytes:
+            raise InvalidInput(f"result: {len(text)} bytes exceed the limit of {max_bytes}")
+        return text
     except InvalidInput as error:
         _log.warning("result_not_kept", error=str(error))
         return encode({"unstorable": _text(_described(repr, result)), "reason": _text(str(error))})
@@ -89,7 +108,7 @@ def _failed(handler: Handler, delivery: Delivery, error: BaseException) -> Settl
         "attempt": delivery.attempt,
     }
     if isinstance(error, PermanentFailure | RetryLater):
-        details |= _storable(error.details)
+        details = _storable(error.details) | details
     else:
         details["traceback"] = _text(_described(_trace, error))
     answered = isinstance(error, PermanentFailure)
@@ -109,9 +128,11 @@ def _death(handler: Handler, delivery: Delivery) -> Literal["DEAD", "BLOCKED"]:
 def _storable(details: dict[str, Any]) -> dict[str, Any]:
     try:
         check(details, "details")
+        if len(encode(details)) <= _MAX_DETAILS:
+            return details
     except InvalidInput:
-        return {"details": _text(_described(repr, details))}
-    return details
+        pass
+    return {"details": _text(_described(repr, details))}
 
 
 def _text(text: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -92,12 +92,17 @@ class PermanentFailure(Exception):
 
 
 class RetryLater(Exception):
-    """Raised by a handler: try again, but not before ``after`` seconds from now (a receiver's Retry-After). None: as the backoff says.
+    """Raised by a handler: try again, but not before ``after`` from now (a receiver's Retry-After), in seconds or as a timedelta. None: as the
+    backoff says.
 
     details: JSON for the record.
     """
 
-    def __init__(self, message: str, *, after: float | None = None, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, after: float | timedelta | None = None, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
+        if isinstance(after, timedelta):
+            after = after.total_seconds()
+        if after is not None and (isinstance(after, bool) or not isinstance(after, int | float)):
+            raise TypeError(f"RetryLater: after is {after!r}; seconds are a number, and a time is a timedelta")
         self.after = after
         self.details = dict(details or {})

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from persistence.database.failures import DATABASE_ERRORS
+from persistence.errors import ConfigurationError
 from persistence.plane import Plane
 
 _log = structlog.get_logger(__name__)
@@ -33,6 +34,13 @@ class Housekeeping:
 
     interval: float = 300.0
     retention: timedelta = timedelta(days=30)
+
+    def __post_init__(self) -> None:
+        if self.retention < timedelta(hours=1):
+            raise ConfigurationError(
+                f"retention: {self.retention} is less than an hour",
+                hint="what was delivered within the hour is what is asked about most",
+            )
 
     async def keep(self, plane: Plane) -> None:
         """A round every ``interval``, for ever."""

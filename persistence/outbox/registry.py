@@ -26,6 +26,7 @@ class Handler:
 
     function: async, or plain: then each attempt has a thread.
     timeout: seconds an attempt may take, a plain one's wait for a thread included. A thread cannot be stopped: what it does later is not recorded.
+        With an ordering key it keeps its turn until it ends, however long that takes, and what comes of it then is what is recorded.
     concurrency: attempts at the same time in one process (for limits across processes see ``persistence limits``).
     max_attempts: then it is a dead letter. breaker: when a destination is left in peace; None: never.
     blocks_key: whether a dead letter lets nothing of its ordering key past until somebody requeues or discards it.
@@ -45,6 +46,10 @@ class Handler:
         """Makes one attempt."""
         return ThreadRunner(self.function, self.concurrency) if is_plain(self.function) else self.function
 
+    def allows(self, delivery: Delivery) -> float | None:
+        """Seconds that this attempt may take; None: until it ends, for nothing else of its ordering key may be done before."""
+        return None if delivery.ordering_key is not None and isinstance(self.run, ThreadRunner) else self.timeout
+
     @cached_property
     def took(self) -> Histogram:
         """Where the time that attempts take is counted."""
@@ -57,8 +62,19 @@ class Handler:
 
     def __post_init__(self) -> None:
         for name, minimum in (("timeout", 0.001), ("concurrency", 1), ("max_attempts", 1)):
-            if getattr(self, name) < minimum:
-                raise ConfigurationError(f"handler {self.effect_type}: {name} must be at least {minimum}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= minimum:
+                raise ConfigurationError(
+                    f"handler {self.effect_type}: {name} is {value!r}", hint=f"give a number, at least {minimum}"
+                )
+        if not isinstance(self.backoff, Backoff):
+            raise ConfigurationError(
+                f"handler {self.effect_type}: backoff is {self.backoff!r}", hint="give a Backoff(base=…, cap=…)"
+            )
+        if self.breaker is not None and not isinstance(self.breaker, Breaker):
+            raise ConfigurationError(
+                f"handler {self.effect_type}: breaker is {self.breaker!r}", hint="give a Breaker(failures=…, rest=…), or None"
+            )
 
 
 class Registry(Mapping[str, Handler]):

@@ -9,6 +9,7 @@ import structlog
 
 from persistence.encoding import decode
 from persistence.errors import PersistenceError, Unavailable
+from persistence.outbox.attempt import shortened
 from persistence.outbox.breaker import Destinations
 from persistence.outbox.delivery import Delivery
 from persistence.outbox.holdings import Holdings
@@ -19,6 +20,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 _SOON = 1.0
+_LONG = 20_000
 
 
 class Settler:
@@ -98,6 +100,11 @@ class Settler:
                     await self._settle([settlement])
                 return
             _log.error("settle_failed", effect_id=str(batch[0].delivery.effect_id), error=str(error))
+            if (
+                not isinstance(error, Unavailable) and len(batch[0].detail) > _LONG
+            ):  # what has happened is not to happen again for its size
+                await self._settle([shortened(batch[0])])
+                return
             settled = set()
         self.settled += len(settled)
         loop = asyncio.get_running_loop()

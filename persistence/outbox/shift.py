@@ -163,7 +163,7 @@ class Shift:
                     continue
                 begun = now()
                 try:
-                    self._settler.add(await attempt(desk.handler, delivery))
+                    self._settler.add(await attempt(desk.handler, delivery, self._plane.settings.max_event_bytes))
                 except asyncio.CancelledError:
                     if delivery.hold in self._holdings:  # the worker is stopping; otherwise the lease was lost
                         self._settler.add(interrupted(delivery))

@@ -45,7 +45,7 @@ class UnknownTypes:
         if not names:
             return 0
         deliveries = await self._queue.claim(dict.fromkeys(names, _BITE), self._lease)
-        outcomes = [await attempt(Handler(delivery.effect_type, _refuse), delivery) for delivery in deliveries]
+        outcomes = [await attempt(Handler(delivery.effect_type, _refuse), delivery, max_bytes=0) for delivery in deliveries]
         if outcomes:
             await self._queue.settle(outcomes)
             _log.warning("unknown_effect_types", effect_types=names, entries=len(outcomes))

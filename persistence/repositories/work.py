@@ -24,3 +24,6 @@ class Work(Protocol):
 
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then reads, in the tenant's context. All raise this package's exceptions."""
+
+    async def receive(self, signals: str) -> Sequence[asyncpg.Record]:
+        """Sends what is buffered, then takes signals in: a JSON array for receive_signals."""

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.errors import Conflict, IdempotencyMismatch, PersistenceError, Unavailable
+from persistence.errors import Conflict, IdempotencyMismatch, NotFound, PersistenceError, Unavailable
 from persistence.models import Tenant
 from tests.helpers import ACTOR, start_run
 
@@ -164,3 +164,23 @@ async def test_a_transaction_of_which_a_command_failed_does_not_end_well(plane: 
                 tx.runs.start(run_type="lost")
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         assert await tx.runs.all() == []
+
+
+async def test_two_commands_of_one_transaction_at_once_are_named(plane: Plane, tenant: Tenant) -> None:
+    with pytest.raises(PersistenceError, match="two commands of one transaction were under way at once"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            await tx.flush()
+            await tx.runs.all()
+            await asyncio.gather(*(tx.runs.all() for _ in range(3)))
+
+
+async def test_what_was_not_committed_cannot_be_built_upon(plane: Plane, tenant: Tenant) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            run = tx.runs.start(run_type="taken back")
+            raise ZeroDivisionError
+    with pytest.raises(
+        NotFound, match=f"run_id: {run.id} is not in this tenant's runs .it belongs to another tenant, or to a transaction"
+    ):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.steps.start(run, step_type="s")

@@ -266,3 +266,15 @@ def test_what_the_database_refuses_a_command_is_one_line(dsn: str) -> None:
     said = refused(refusal.value)
     assert isinstance(said, PermissionDenied)
     assert "PERSISTENCE_AUDIT_DSN" in str(said)
+
+
+async def test_an_older_package_says_that_it_is_older(empty_database: str) -> None:
+    Migrator(empty_database).up()
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("UPDATE canon.schema_version SET version_num = '20990101000001'")
+    with pytest.raises(ServerError, match="schema 20990101000001.*install the newer version of this package"):
+        async with Plane(dsn=empty_database):
+            pass
+    for what in (Migrator(empty_database).up, Migrator(empty_database).down):
+        with pytest.raises(ServerError, match="20990101000001.*this package knows the schema up to"):
+            what()

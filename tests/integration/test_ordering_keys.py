@@ -1,6 +1,7 @@
 """Entries of one ordering key: one at a time, in the order in which they were committed."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -246,3 +247,23 @@ async def test_lower_priority_numbers_go_first(plane: Plane, tenant: Tenant) -> 
     queue = OutboxQueue(plane.pool, plane.settings, "w")
     claimed = [(await queue.claim({"TEST": 1}, 60))[0].idempotency_key for _ in range(3)]
     assert claimed == ["urgent", "normal", "later"]
+
+
+async def test_a_plain_function_keeps_its_turn_until_it_ends(plane: Plane, tenant: Tenant) -> None:
+    """It cannot be stopped, so its timeout does not let the next one begin; what comes of it in the end is what is recorded."""
+    first, second = await request(plane, tenant.tenant_id, ["1", "2"])
+    said: list[str] = []
+    slow = threading.Event()
+
+    def work(delivery: Delivery) -> str:
+        said.append(f"begin {delivery.idempotency_key}")
+        slow.wait(0.3)
+        said.append(f"end {delivery.idempotency_key}")
+        return "done"
+
+    worker = Worker(name="tester", listen=False)
+    worker.handler("TEST", timeout=0.05, max_attempts=1, blocks_key=False)(work)
+    assert await worker.drain(plane) == 2
+    assert said == ["begin 1", "end 1", "begin 2", "end 2"]
+    for effect in (first, second):
+        assert (await get_effect(plane, tenant.tenant_id, effect.id)).status == "EXECUTED"

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from persistence import Plane
+from persistence.errors import ConfigurationError
 from persistence.models import Tenant, new_id
 from persistence.outbox import Backoff, Delivery, PermanentFailure, RetryLater, Worker
 from persistence.outbox.attempt import attempt
@@ -193,7 +194,7 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(plane: Plane, tenant
     assert await quick.extend([taken], 60) == {effect.id}
     assert await quick.settle([Settlement(taken, "EXECUTED", '"ok"')]) == {effect.id}
     assert await quick.settle([Settlement(taken, "EXECUTED", '"ok"')]) == set()
-    assert (await get_effect(plane, tenant.tenant_id, effect.id)).version == 2
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).version == 3  # requested, lost, executed
 
 
 async def test_what_was_not_begun_is_handed_back_and_does_not_count(plane: Plane, tenant: Tenant) -> None:
@@ -419,7 +420,7 @@ async def one_attempt(plane: Plane, after: float) -> None:
     queue = queue_of(plane)
     [delivery] = await queue.claim({"TEST": 1}, 60)
     worker = worker_with(failing(RetryLater("later", after=after)))
-    await queue.settle([await attempt(worker.handlers["TEST"], delivery)])
+    await queue.settle([await attempt(worker.handlers["TEST"], delivery, max_bytes=1000)])
 
 
 async def test_an_outcome_that_is_refused_takes_no_other_with_it(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
@@ -512,3 +513,108 @@ async def test_drain_until_settled_waits_for_what_others_hold(plane: Plane, tena
     await other.settle([Settlement(held, "EXECUTED", "{}")])
     assert await draining == 0
     assert (await get_effect(plane, tenant.tenant_id, effect.id)).status == "EXECUTED"
+
+
+async def test_an_attempt_whose_worker_was_lost_is_in_the_log(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    assert len(await queue_of(plane, "first").claim({"TEST": 1}, 60)) == 1
+    let_time_pass(admin)
+    assert await worker_with(succeed).drain(plane) == 1
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        events = await tx.events.of_aggregate(effect.id)
+    assert [event.event_type for event in events] == ["EFFECT_REQUESTED", "EFFECT_ATTEMPT_FAILED", "EFFECT_EXECUTED"]
+    assert events[1].event_data["error_details"] == {
+        "type": "WorkerLost", "message": "worker first did not report back: it may have been delivered", "attempt": 1,
+    }  # fmt: skip
+    assert (events[1].actor, events[2].event_data["retry_count"]) == ("system:outbox-worker/tester", 1)
+
+
+async def test_attempts_are_counted_as_they_were_made(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    effect = await request_effect(plane, tenant.tenant_id)
+    for _ in range(2):
+        assert len(await queue_of(plane).claim({"TEST": 1}, 60)) == 1
+        let_time_pass(admin)
+    await worker_with(succeed, max_attempts=2).drain(plane)
+    dead = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (dead.status, dead.retry_count, dead.error_details["type"]) == ("DEAD_LETTER", 2, "AttemptsUsedUp")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        lost = [
+            e.event_data["error_details"]["attempt"]
+            for e in await tx.events.of_aggregate(effect.id)
+            if e.event_type == "EFFECT_ATTEMPT_FAILED"
+        ]
+    assert lost == [1, 2]
+
+
+async def test_what_the_database_does_not_take_for_its_size_is_settled_in_short(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    admin.execute("UPDATE canon.size_limits SET event_bytes = 30000")
+    done = await request_effect(plane, tenant.tenant_id, "done")
+
+    async def long_answer(_: Delivery) -> list[str]:
+        return [str(new_id()) for _ in range(2000)]
+
+    assert await worker_with(long_answer).drain(plane) == 1
+    stored = await get_effect(plane, tenant.tenant_id, done.id)
+    assert (stored.status, set(stored.execution_result)) == ("EXECUTED", {"unstorable", "reason"})
+    failed = await request_effect(plane, tenant.tenant_id, "failed")
+    error = PermanentFailure("no", details={"type": "Mine", "attempt": 99, "long": ["x" * 100] * 2000})
+    await worker_with(failing(error)).drain(plane)
+    stored = await get_effect(plane, tenant.tenant_id, failed.id)
+    assert (stored.status, stored.error_details["type"], stored.error_details["attempt"]) == ("DEAD_LETTER", "PermanentFailure", 1)
+    assert len(stored.error_details["details"]) <= 4000
+
+
+async def test_a_result_beyond_the_limit_is_kept_in_words(dsn: str, tenant: Tenant) -> None:
+    async with Plane(dsn=dsn, max_event_bytes=2000) as plane:
+        effect = await request_effect(plane, tenant.tenant_id)
+
+        async def long_answer(_: Delivery) -> str:
+            return "x" * 2000
+
+        assert await worker_with(long_answer).drain(plane) == 1
+        stored = await get_effect(plane, tenant.tenant_id, effect.id)
+        assert (stored.status, stored.execution_result["reason"]) == ("EXECUTED", "result: 2002 bytes exceed the limit of 2000")
+
+
+@pytest.mark.parametrize("wrong", [{"backoff": 5}, {"breaker": 3}, {"timeout": "30"}, {"max_attempts": True}])
+def test_settings_of_a_handler_are_what_they_are_called(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        worker_with(succeed, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"base": -1}, {"cap": timedelta(seconds=1)}, {"base": float("nan")}])
+def test_a_backoff_is_in_seconds(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="backoff: "):
+        Backoff(**wrong)
+
+
+async def test_a_time_to_wait_is_a_number_of_seconds_or_a_timedelta(plane: Plane, tenant: Tenant) -> None:
+    assert RetryLater("later", after=timedelta(minutes=2)).after == 120
+    effect = await request_effect(plane, tenant.tenant_id)
+
+    async def fail(_: Delivery) -> None:
+        raise RetryLater("429", after="60")  # type: ignore[arg-type]
+
+    assert await worker_with(fail, backoff=Backoff(base=1000, cap=1000)).drain(plane) == 1
+    stored = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (stored.retry_count, stored.error_details["type"]) == (1, "TypeError")
+    assert "after is '60'" in stored.error_details["message"]
+
+
+async def test_the_first_requests_of_a_type_do_not_wait_for_each_other(
+    plane: Plane, tenant: Tenant, dsn: str, admin: psycopg.Connection
+) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="test")
+    with pytest.raises(ZeroDivisionError):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.effects.request(run, "TEST", spec={}, idempotency_key="open")
+            await tx.flush()
+            async with plane.transaction(tenant.tenant_id, actor=ACTOR) as other:
+                asked = other.effects.request(run, "TEST", spec={}, idempotency_key="committed")
+            assert await worker_with(succeed).drain(plane) == 0  # its stream is the open transaction's to make
+            raise ZeroDivisionError
+    assert await worker_with(succeed).drain(plane) == 1
+    assert (await get_effect(plane, tenant.tenant_id, asked.id)).status == "EXECUTED"

@@ -97,5 +97,5 @@ def test_one_effect_type_has_one_handler_with_sound_settings() -> None:
     worker.handler("A")(HttpPost())
     with pytest.raises(ConfigurationError, match="A has a handler already"):
         worker.handler("A")(HttpPost())
-    with pytest.raises(ConfigurationError, match="concurrency must be at least 1"):
+    with pytest.raises(ConfigurationError, match="concurrency is 0 .give a number, at least 1"):
         worker.handler("B", concurrency=0)(HttpPost())

@@ -1,6 +1,7 @@
 -- Leases due entries to a worker, for each effect type up to its limit. What is wanted is shared among the tenants that have due work, by
 -- their weights, so that none of them starves another; what some do not use goes to the rest. Of a tenant, what has the lower priority
--- number goes first, then what has been due longest. An attempt counts from here on: a handler that kills its process has used it up.
+-- number goes first, then what has been due longest. An attempt counts from here on: a handler that kills its process has used it up. When its lease has
+-- run out, that is recorded by whoever claims the entry next.
 --
 -- lease_token: names this claim; settle_outbox and its kin ask for it.
 -- lease: how long the entries are the worker's, by this database's clock.
@@ -29,6 +30,8 @@ DECLARE
   leased_tenants uuid[];
   leased_ids uuid[];
   leased_attempts integer[];
+  lost_by text[];
+  some_lost boolean;
   postponed uuid[];
   postponements integer := 0;
   kept_tenants uuid[];
@@ -52,10 +55,10 @@ BEGIN
     END IF;
     WHILE wanted > 0 AND due IS NOT NULL LOOP
       WITH picked AS MATERIALIZED (
-        SELECT q.tenant_id, q.id, t.is_counted
+        SELECT q.tenant_id, q.id, t.is_counted, q.lost_by
         FROM unnest(due) AS t
         CROSS JOIN LATERAL (
-          SELECT q.tenant_id, q.id
+          SELECT q.tenant_id, q.id, q.leased_by AS lost_by
           FROM outbox_queue AS q
           WHERE q.effect_type = effect_types[i]
             AND q.tenant_id = t.tenant_id
@@ -80,13 +83,16 @@ BEGIN
         FROM picked AS p
         WHERE q.tenant_id = p.tenant_id
           AND q.id = p.id
-        RETURNING q.tenant_id, q.id, q.attempts
+        RETURNING q.tenant_id, q.id, q.attempts, p.lost_by
       )
-      SELECT array_agg(l.tenant_id), array_agg(l.id), array_agg(l.attempts)
-      INTO leased_tenants, leased_ids, leased_attempts
+      SELECT array_agg(l.tenant_id), array_agg(l.id), array_agg(l.attempts), array_agg(l.lost_by), bool_or(l.lost_by IS NOT NULL)
+      INTO leased_tenants, leased_ids, leased_attempts, lost_by, some_lost
       FROM leased AS l;
 
       EXIT WHEN leased_ids IS NULL;
+      IF some_lost THEN
+        PERFORM record_lost_attempts(worker, leased_tenants, leased_ids, leased_attempts, lost_by);
+      END IF;
       IF some_fail THEN
         postponed := postpone_resting(leased_tenants, leased_ids);
         postponements := postponements + cardinality(postponed);

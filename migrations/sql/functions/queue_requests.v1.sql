@@ -1,4 +1,5 @@
 -- Puts effects that were requested into the queue; those with an ordering key wait for their turn (open_keys).
+-- Of the first requests of a type in a tenant that come at once, one makes their stream and none waits for it: should it be taken back, sweep_outbox makes it.
 CREATE FUNCTION persistence.queue_requests{one}({deltas}) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -14,8 +15,12 @@ BEGIN
       )
   ) THEN
     INSERT INTO outbox_streams (tenant_id, effect_type)
-    SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type'
-    {those_that_begin EFFECT}
+    SELECT n.tenant_id, n.effect_type
+    FROM (
+      SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type' AS effect_type
+      {those_that_begin EFFECT}
+    ) AS n
+    WHERE pg_try_advisory_xact_lock(plane_lock('stream' || n.tenant_id || n.effect_type))
     ON CONFLICT DO NOTHING;
   END IF;
 

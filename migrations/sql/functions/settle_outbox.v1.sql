@@ -7,7 +7,7 @@
 --   outcomes: EXECUTED (delivered), FAILED (to be tried again after `delays`), DEAD (never again), BLOCKED (dead, and nothing of its ordering
 --     key goes past it)
 --   An entry that was cancelled while the worker had it is EXECUTED if it was delivered, and ends as CANCELLED otherwise.
---   details: the result of an executed entry, the error of another, as JSON
+--   details: the result of an executed entry, the error of another, as JSON. A dead one of type AttemptsUsedUp had no attempt left to be made.
 -- Returns the ids of the entries that were settled.
 CREATE FUNCTION persistence.settle_outbox(
   actor text, tenant_ids uuid[], ids uuid[], lease_tokens uuid[], event_ids uuid[], outcomes text[], details jsonb[], delays interval[]
@@ -21,6 +21,7 @@ SET enable_mergejoin = off
 AS $$
 DECLARE
   settled record;
+  event_bytes CONSTANT integer := (SELECT l.event_bytes FROM canon.size_limits AS l WHERE l.is_only);
 BEGIN
   IF NOT outcomes <@ ARRAY['EXECUTED', 'FAILED', 'DEAD', 'BLOCKED'] THEN
     RAISE EXCEPTION USING
@@ -43,6 +44,14 @@ BEGIN
       MESSAGE = 'details, delays: what failed needs an error (a JSON object), and is tried again within 30 days',
       HINT = 'Give each failed entry its error, and a delay between nothing and 30 days.';
   END IF;
+  FOR i IN 1 .. coalesce(cardinality(details), 0) LOOP
+    IF pg_column_size(details[i]) > event_bytes THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE006',
+        MESSAGE = format('details: %s bytes of effect %s exceed the limit of %s', pg_column_size(details[i]), ids[i], event_bytes),
+        HINT = 'Keep large things elsewhere and record where. The database''s limits are in canon.size_limits.';
+    END IF;
+  END LOOP;
 
   BEGIN
     WITH given AS MATERIALIZED (
@@ -65,6 +74,7 @@ BEGIN
       SET
         due_at = CASE g.outcome WHEN 'FAILED' THEN now() + g.delay ELSE 'infinity' END,
         held_by = CASE WHEN g.outcome <> 'FAILED' THEN 'DEAD_LETTER' END,
+        attempts = q.attempts - (g.outcome <> 'FAILED' AND g.detail ->> 'type' = 'AttemptsUsedUp')::integer,
         ordering_key = CASE WHEN g.outcome <> 'DEAD' THEN q.ordering_key END,
         position = CASE WHEN g.outcome <> 'DEAD' THEN q.position END,
         leased_until = NULL,

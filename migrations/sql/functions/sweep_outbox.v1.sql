@@ -16,6 +16,7 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(plane_lock('sweep_outbox')) THEN
     RETURN false;
   END IF;
+  PERFORM make_streams(effect_types);
   FOR stream IN
     SELECT s.*
     FROM outbox_streams AS s

@@ -40,7 +40,7 @@ GRANT EXECUTE ON FUNCTION
 
 -- The work across tenants.
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
-GRANT SELECT, UPDATE ON persistence.outbox_streams TO persistence_system;
+GRANT SELECT, INSERT, UPDATE ON persistence.outbox_streams TO persistence_system;
 GRANT SELECT, INSERT, UPDATE ON persistence.api_tokens TO persistence_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.outbox_limits, persistence.outbox_destinations TO persistence_system;
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
