@@ -78,7 +78,7 @@ _TRANSIENT_STATES: Final = frozenset(
     }
 )
 
-_POINTS_NOWHERE: Final = re.compile(r"\(tenant_id, (?P<column>\w+)\)=\([^,]*, (?P<id>[^)]*)\) .* table \"(?P<table>\w+)\"")
+_POINTS_NOWHERE: Final = re.compile(r"(?:runs|steps|tool_calls|effects|run_checkpoints)_(?P<column>\w+)_fkey$")
 
 DATABASE_ERRORS: Final = (
     asyncpg.PostgresError,
@@ -111,14 +111,12 @@ def translated(error: BaseException) -> PersistenceError:
         hint = getattr(error, "hint", None)
         if kind is ServerError:
             return ServerError(f"the schema is not as expected: {error.args[0]}", hint="run: persistence migrate up")
-        if isinstance(error, asyncpg.ForeignKeyViolationError) and (
-            found := _POINTS_NOWHERE.search(getattr(error, "detail", None) or "")
-        ):
+        if found := _POINTS_NOWHERE.match(getattr(error, "constraint_name", None) or ""):
             return NotFound(
-                f"{found['column']}: {found['id']} is not in this tenant's {found['table']}",
+                f"{found['column']}_id: there is no such {found['column'].removeprefix('parent_')} in this tenant",
                 hint="it belongs to another tenant, or to a transaction that was not committed",
                 sqlstate=state,
-                constraint=error.constraint_name,
+                constraint=found[0],
             )
         if kind is not None:
             return kind(str(error.args[0]), hint=hint, sqlstate=state, constraint=getattr(error, "constraint_name", None))

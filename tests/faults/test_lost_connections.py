@@ -180,7 +180,7 @@ async def test_what_was_not_committed_cannot_be_built_upon(plane: Plane, tenant:
             run = tx.runs.start(run_type="taken back")
             raise ZeroDivisionError
     with pytest.raises(
-        NotFound, match=f"run_id: {run.id} is not in this tenant's runs .it belongs to another tenant, or to a transaction"
+        NotFound, match="run_id: there is no such run in this tenant .it belongs to another tenant, or to a transaction"
     ):
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             tx.steps.start(run, step_type="s")
