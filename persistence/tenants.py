@@ -8,7 +8,7 @@ import asyncpg
 
 from persistence.database.pool import enter_tenant
 from persistence.database.retry import fetched, retried
-from persistence.errors import IdempotencyMismatch
+from persistence.errors import IdempotencyMismatch, InvalidInput
 from persistence.models import Tenant, new_id
 from persistence.settings import Settings
 
@@ -38,8 +38,9 @@ class TenantAdministration:
     async def create(self, name: str, *, actor: str, tenant_id: UUID | None = None, user_id: UUID | None = None) -> Tenant:
         """Makes a tenant. user_id: its first user; none: the one that the settings name.
 
-        Raises IdempotencyMismatch when the name is taken.
+        Raises IdempotencyMismatch when the name is taken, InvalidInput for one that nobody could say.
         """
+        _check_name(name)
         rows = await self._call(_CREATE, tenant_id or new_id(), name, user_id or self._settings.service_user, actor)
         return Tenant.made(**rows[0])
 
@@ -91,3 +92,20 @@ class TenantAdministration:
 
     async def _call(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         return await fetched(self._pool, self._settings, statement, *arguments)
+
+
+def _check_name(name: str) -> None:
+    """What the table asks of a name, in words."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 200:
+        raise InvalidInput(f"name: {str(name)[:40]!r} has not between 1 and 200 characters", field="name")
+    if name != name.strip() or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise InvalidInput(
+            f"name: {name!r} begins or ends with a space, or has a control character", hint="leave that out", field="name"
+        )
+    try:
+        UUID(name)
+    except ValueError:
+        return
+    raise InvalidInput(
+        f"name: {name} is written like an id", hint="tenants are also named by their ids: give it a name", field="name"
+    )

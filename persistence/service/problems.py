@@ -145,6 +145,8 @@ def install(app: FastAPI) -> None:
             return problem(
                 422, f"body: is sent as {sent}, not as JSON", "send it with Content-Type: application/json", field="body"
             )
+        if first["type"] == "json_invalid":
+            return problem(422, f"body: is no JSON at character {first['loc'][-1]}: {first['ctx']['error']}", field="body")
         field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
         return problem(422, f"{field}: {first['msg']}", field=field)
 
@@ -153,6 +155,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return too_large(str(error.detail))
+        if error.detail == "There was an error parsing the body":  # FastAPI's, for what Python's parser gives up on
+            return problem(error.status_code, "body: cannot be read as JSON", "is it nested too deep?", field="body")
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)

@@ -168,6 +168,9 @@ async def test_bad_input_is_refused_by_name(client: httpx2.AsyncClient, body: di
 async def test_what_is_no_json_is_refused(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/v1/signals", content=b"{", headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
+    assert (answer.json()["field"], answer.json()["detail"].partition(" at ")[0]) == ("body", "body: is no JSON")
+    deep = await client.post("/v1/signals", content=b"[" * 100_000, headers={"Content-Type": "application/json"})
+    assert (deep.status_code, deep.json()["field"]) in {(400, "body"), (422, "body")}
 
 
 async def test_a_body_that_is_too_large_is_refused(plane: Plane, tenant: Tenant) -> None:

@@ -42,7 +42,7 @@ async def test_another_tenants_row_cannot_be_changed_nor_pointed_at(plane: Plane
     with pytest.raises(NotFound, match=f"RUN {run.id} does not exist in this tenant"):
         async with plane.transaction(other.tenant_id, actor=ACTOR) as tx:
             tx.runs.complete(disguised)
-    with pytest.raises(NotFound, match="steps_run_fkey"):
+    with pytest.raises(NotFound, match="run_id: there is no such run in this tenant"):
         async with plane.transaction(other.tenant_id, actor=ACTOR) as tx:
             tx.steps.start(disguised, step_type="theft")
     with pytest.raises(InvalidInput, match="belongs to another tenant"):
@@ -158,3 +158,12 @@ async def test_a_pool_of_8_serving_50_tenants_never_mixes_them(dsn: str, plane: 
         async with shared.pool.acquire() as connection:
             left = await connection.fetchrow("SELECT current_setting('persistence.tenant_id', true) AS tenant")
             assert not left["tenant"]
+
+
+@pytest.mark.parametrize("name", ["", " acme", "acme\n", "a\x07b", "x" * 201, "01a2032f-e242-77e3-b8af-16e189a5005e"])
+async def test_a_tenant_has_a_name_that_can_be_said(plane: Plane, name: str) -> None:
+    with pytest.raises(InvalidInput, match="name: "):
+        await plane.tenants.create(name, actor="system:test")
+    async with plane.pool.acquire() as connection:
+        with pytest.raises(asyncpg.PostgresError, match=r"TENANT_CREATED|tenants_name_check|value too long"):
+            await connection.execute("SELECT persistence.create_tenant($1, $2, $3, 'system:test')", new_id(), name, uuid4())
