@@ -42,8 +42,9 @@ class EffectRepository(AggregateRepository[Effect]):
         """Asks for something to be done outside, once for each idempotency key.
 
         spec: a JSON object for the handler of ``effect_type``, who gets the key in it, too, as ``idempotency_key``.
-        idempotency_key: 1 to 300 characters; a key that is known with the same type and spec asks for nothing new: once the transaction is over
-        the effect that was returned is the one that is there (see also Transaction.existing). With another type or spec it is an IdempotencyMismatch.
+        idempotency_key: 1 to 300 characters; a key that is known with the same type and spec asks for nothing new, whatever else is said here: once
+        the transaction is over the effect that was returned is the one that is there (see also Transaction.existing). With another type or spec it is
+        an IdempotencyMismatch.
         deliver_after: not before this moment. ordering_key: 1 to 300 characters; the tenant's effects of one key are delivered one at a
         time, in the order in which they were committed. priority: -100 to 100; what has the lower number is delivered first.
         destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes

@@ -20,7 +20,10 @@ from persistence.errors import InvalidInput
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.models import NewSignal, Role, Tenant, new_id
+from persistence.outbox import Delivery
+from persistence.outbox.housekeeping import Housekeeping
 from persistence.queries.trace import trace_run
+from tests.helpers import worker_with
 
 CHECKS = [check for check in shipped_suites() if check.suite == "FIT-DATA-QUALITY-001"]
 SERVICE = [name for name, kind in CANON.event_types.items()]
@@ -459,3 +462,23 @@ async def test_a_request_that_is_known_gives_its_place_to_its_cause(plane: Plane
     other = event("EFFECT_REQUESTED", new_id(), 1, {"run_id": str(run.id), "effect_type": "OTHER", "effect_spec": spec}, run)
     with pytest.raises(asyncpg.PostgresError, match="idempotency key 'k' belongs to effect"):
         await send(plane, tenant, other)
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_request_that_is_sent_again_after_its_record_was_purged_leaves_nothing(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    spec = {"idempotency_key": "k", "n": 1}
+    asked = event("EFFECT_REQUESTED", new_id(), 1, {"run_id": str(run.id), "effect_type": "TEST", "effect_spec": spec}, run)
+    assert await send(plane, tenant, asked) == [True]
+    assert await worker_with(_deliver).drain(plane) == 1
+    admin.execute("UPDATE outbox_events SET published_at = published_at - interval '1 year', last_event_id = %s", (new_id(),))
+    assert await Housekeeping(retention=timedelta(days=1)).round(plane) == 1
+    assert await send(plane, tenant, asked) == [False]
+    assert admin.execute("SELECT count(*) FROM outbox_events").fetchone() == (0,)
+
+
+async def _deliver(_: Delivery) -> None:
+    return None

@@ -32,6 +32,7 @@ DECLARE
   d aggregate_delta;
   logged orchestration_events;
   previous orchestration_events;
+  has_record boolean;
   there uuid;
   its_correlation uuid;
   is_open boolean;
@@ -91,6 +92,7 @@ BEGIN
     END IF;
     e.occurred_at := coalesce(e.occurred_at, statement_timestamp());
     logged := NULL;
+    has_record := false;
     IF (
 {lawful_event}
     ) THEN
@@ -100,7 +102,8 @@ BEGIN
         event_document(e.event_data, e.occurred_at, e.stamps, e.clears)
       );
       -- The record of an effect goes first: its unique key says whether the effect is known.
-      IF e.event_type = 'EFFECT_REQUESTED' AND NOT fold_outbox_one(d) THEN
+      has_record := e.event_type = 'EFFECT_REQUESTED' AND fold_outbox_one(d);
+      IF e.event_type = 'EFFECT_REQUESTED' AND NOT has_record THEN
         SELECT o.id
         INTO there
         FROM outbox_events AS o
@@ -124,6 +127,11 @@ BEGIN
       RETURNING log.* INTO logged;
     END IF;
     IF logged.id IS NULL THEN  -- not lawful, or in the log already
+      IF has_record THEN  -- of an effect whose record was purged since
+        DELETE FROM outbox_events AS o
+        WHERE o.tenant_id = append_events.tenant_id
+          AND o.id = e.aggregate_id;
+      END IF;
       RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends);
       RETURN;
     END IF;
