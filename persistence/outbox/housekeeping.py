@@ -16,13 +16,11 @@ _log = structlog.get_logger(__name__)
 
 PURGE_BATCH: Final = 10_000
 
-# Ours for this transaction, or somebody else is at it.
-_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('persistence.housekeeping', 0))"
-
 # Rebuilding a projection may take longer than an ordinary statement.
 _NO_LIMIT = "SELECT set_config('statement_timeout', '0', true)"
 
-_REFRESH = "SELECT persistence.refresh_projections()"
+# False when somebody else is at it.
+_REFRESH = "SELECT persistence.refresh_projections(false)"
 
 # Deletes a batch of old published records; how many.
 _PURGE = "SELECT persistence.purge_outbox($1, $2)"
@@ -57,10 +55,9 @@ class Housekeeping:
         """Refreshes the projections and purges the outbox. Returns how many records went; None when another process is at it."""
         purged: int = 0
         async with plane.pool.acquire() as connection, connection.transaction():
-            if not await connection.fetchval(_TRY_LOCK):
-                return None
             await connection.execute(_NO_LIMIT)
-            await connection.execute(_REFRESH)
+            if not await connection.fetchval(_REFRESH):
+                return None
         while True:
             async with plane.pool.acquire() as connection:
                 batch: int = await connection.fetchval(_PURGE, self.retention, PURGE_BATCH)

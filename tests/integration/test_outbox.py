@@ -618,3 +618,12 @@ async def test_the_first_requests_of_a_type_do_not_wait_for_each_other(
             raise ZeroDivisionError
     assert await worker_with(succeed).drain(plane) == 1
     assert (await get_effect(plane, tenant.tenant_id, asked.id)).status == "EXECUTED"
+
+
+async def test_housekeeping_is_one_workers_at_a_time(plane: Plane, tenant: Tenant) -> None:
+    async with plane.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT persistence.refresh_projections()")
+        assert await Housekeeping().round(plane) is None
+    assert await Housekeeping().round(plane) == 0
+    with pytest.raises(ConfigurationError, match="retention: 0:00:00 is less than an hour"):
+        Housekeeping(retention=timedelta(0))

@@ -14,7 +14,7 @@ GRANT EXECUTE ON FUNCTION
   TO persistence_worker;
 
 GRANT EXECUTE ON FUNCTION
-  persistence.refresh_projections(),
+  persistence.refresh_projections(boolean),
   persistence.purge_outbox(interval, integer)
   TO persistence_worker, persistence_operator;
 
