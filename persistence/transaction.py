@@ -166,7 +166,7 @@ class Transaction:
         if error is not None or self._failure is not None:
             await self._abandon()
             try:
-                if error is None:
+                if error is None and (self._buffer.sent or self._buffer):
                     self._check_usable()
             finally:
                 self._is_open = False

@@ -146,7 +146,8 @@ async def test_a_signal_is_received_once(plane: Plane, tenant: Tenant) -> None:
         again = await tx.signals.receive_many([new[2], NewSignal(source_channel="web", source_id="3", signal_type="order")])
         assert [s.is_new for s in again] == [False, True]
         assert (again[0].id, again[0].correlation_id) == (first[2].id, first[2].correlation_id)
-        with pytest.raises(IdempotencyMismatch, match=r"signal \(web, 1\) was received"):
+    with pytest.raises(IdempotencyMismatch, match=r"signal \(web, 1\) was received"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             await tx.signals.receive("web", "1", "order", {"n": "another"})
 
 

@@ -116,7 +116,7 @@ def read(path: Path) -> dict[str, tuple[Any, list[Any]]]:
     )
 )
 async def test_what_goes_in_comes_out_equal(plane: Plane, tmp_path: Path, log: list[Any]) -> None:
-    tenant = await plane.tenants.create(str(new_id()), actor="system:test")
+    tenant = await plane.tenants.create(f"log {new_id()}", actor="system:test")
     root = etree.Element("log")
     root.append(string("concept:name", "generated"))
     for number, (name, own, happened) in enumerate(log):
