@@ -94,6 +94,8 @@ FUNCTIONS = (
     "wholes_of",
     "cancel_parts",
     "open_parts",
+    "have_open_parts",
+    "refuse_end_in_snapshot",
     "end_parts",
     "fold_signals",
     "fold_runs",

@@ -459,6 +459,8 @@ async def test_a_request_that_is_known_gives_its_place_to_its_cause(plane: Plane
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         [suspended] = [e for e in await tx.events.of_aggregate(run.id) if e.event_type == "RUN_SUSPENDED"]
         assert suspended.causation_id == run.last_event_id
+    begun = event("RUN_STARTED", new_id(), 1, {"run_type": "r"}, run)
+    assert await send(plane, tenant, begun, {**again, "id": str(new_id()), "event_version": 7}) == [True, False]
     other = event("EFFECT_REQUESTED", new_id(), 1, {"run_id": str(run.id), "effect_type": "OTHER", "effect_spec": spec}, run)
     with pytest.raises(asyncpg.PostgresError, match="idempotency key 'k' belongs to effect"):
         await send(plane, tenant, other)

@@ -74,7 +74,7 @@ class Story:
         name = self.chance.choice(self._ways(life))
         kind_of = CANON.event_types[name]
         life.version += 1
-        for key in {*kind_of.required, *(kind_of.create if life.version == 1 else ())} - set(data) - set(WHOLES):
+        for key in sorted({*kind_of.required, *(kind_of.create if life.version == 1 else ())} - set(data) - set(WHOLES)):
             data[key] = self._value(key)
         if "open_parts" in kind_of.known and self.chance.random() < 0.5:
             data["open_parts"] = "cancel"
@@ -149,7 +149,7 @@ class Story:
                 kinds = [name for name, kind in CANON.event_types.items() if kind.aggregate == event["aggregate_type"]]
                 event["event_type"] = self.chance.choice(kinds)
             case 5:
-                for key in set(WHOLES) & set(event["event_data"]):
+                for key in sorted(set(WHOLES) & set(event["event_data"])):
                     event["event_data"][key] = str(new_id())
             case 6:
                 for key in event["event_data"]:

@@ -32,6 +32,7 @@ DECLARE
   d aggregate_delta;
   logged orchestration_events;
   previous orchestration_events;
+  is_lawful boolean;
   has_record boolean;
   there uuid;
   its_correlation uuid;
@@ -69,7 +70,7 @@ BEGIN
     done := lock_keys_of(append_events.tenant_id, events);
     attachments := checked_attachments(events);
   END IF;
-  has_ends := events @? '$[*] ? (@.event_type like_regex "{ending_types}")';
+  has_ends := events @? '$[*] ? ((@.aggregate_type == "RUN" || @.aggregate_type == "STEP") && @.event_type like_regex "{ending_types}")';
   IF has_ends THEN
     done := lock_ending(append_events.tenant_id, events);
   END IF;
@@ -93,17 +94,20 @@ BEGIN
     e.occurred_at := coalesce(e.occurred_at, statement_timestamp());
     logged := NULL;
     has_record := false;
-    IF (
+    is_lawful := (
 {lawful_event}
-    ) THEN
+    ) IS TRUE;
+    IF is_lawful THEN
       d := (
         append_events.tenant_id, e.aggregate_type, e.aggregate_id, e.aggregate_version, NULL, e.aggregate_version, e.event_type, e.from_statuses,
         e.to_status, (e.counts IS NOT NULL)::integer, e.correlation_id, e.causation_id, e.actor, e.id, now(), now(),
         event_document(e.event_data, e.occurred_at, e.stamps, e.clears)
       );
+    END IF;
+    IF e.event_type = 'EFFECT_REQUESTED' THEN
       -- The record of an effect goes first: its unique key says whether the effect is known.
-      has_record := e.event_type = 'EFFECT_REQUESTED' AND fold_outbox_one(d);
-      IF e.event_type = 'EFFECT_REQUESTED' AND NOT has_record THEN
+      has_record := is_lawful AND fold_outbox_one(d);
+      IF NOT has_record THEN
         SELECT o.id
         INTO there
         FROM outbox_events AS o
@@ -115,6 +119,8 @@ BEGIN
           CONTINUE;
         END IF;
       END IF;
+    END IF;
+    IF is_lawful THEN
       INSERT INTO orchestration_events AS log (
         tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
         correlation_id, causation_id, actor, source, occurred_at

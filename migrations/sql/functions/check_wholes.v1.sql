@@ -1,7 +1,7 @@
 -- Refuses a batch in which something begins, or goes on after a pause, while what it is a part of is not open any more (canon.part_of), or that is not
 -- of its correlation, or of another run, or begins after it. What was ended by this very batch counts as open up to the event that ended it; what
 -- somebody else ended meanwhile is ended, whichever number its end has. Called after the fold.
--- Each whole is looked up once as long as its parts stand together.
+-- A whole is looked up once as long as its parts stand together, and not at all where it has just begun in the batch.
 CREATE FUNCTION persistence.check_wholes(batch persistence.orchestration_events[]) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -9,12 +9,17 @@ DECLARE
   tenant CONSTANT uuid := batch[1].tenant_id;
   e orchestration_events;
   its record;
+  its_owner uuid;  -- whose wholes its_run and its_step are
   its_run uuid;
   its_step uuid;
   may_reopen boolean := false;
-  last_signal uuid;  -- of what begins in the batch, the last so far
-  last_run uuid;
-  last_step uuid;
+  new_signal uuid;  -- of what begins in the batch, the last so far, if it has only begun
+  new_signal_correlation uuid;
+  new_run uuid;
+  new_run_correlation uuid;
+  new_step uuid;
+  new_step_run uuid;
+  open_run text;  -- the run that was looked up last, if it is open and was there before the batch
   run_id uuid;
   run_status text;
   run_correlation uuid;
@@ -32,33 +37,57 @@ DECLARE
   signal_begun bigint;
 BEGIN
   FOREACH e IN ARRAY batch LOOP
-    IF e.event_type IN ('RUN_RETRIED', 'STEP_RETRIED', 'RUN_CANCELLED', 'STEP_CANCELLED') THEN
-      may_reopen := true;
-    END IF;
-    IF e.aggregate_version = 1 THEN  -- whose parts may come from here on
+    CONTINUE WHEN e.event_data ->> 'run_id' = open_run
+      AND e.correlation_id = run_correlation
+      AND e.aggregate_type = 'EFFECT'
+      AND e.aggregate_version = 1
+      AND NOT e.event_data ? 'step_id';
+    IF e.aggregate_version = 1 THEN
       CASE e.aggregate_type
-        WHEN 'SIGNAL' THEN last_signal := e.aggregate_id;
-        WHEN 'RUN' THEN last_run := e.aggregate_id;
-        WHEN 'STEP' THEN last_step := e.aggregate_id;
-        ELSE NULL;
+        WHEN 'SIGNAL' THEN
+          new_signal := e.aggregate_id;
+          new_signal_correlation := e.correlation_id;
+        WHEN 'RUN' THEN
+          new_run := e.aggregate_id;
+          new_run_correlation := e.correlation_id;
+          its_owner := e.aggregate_id;
+          its_run := (e.event_data ->> 'parent_run_id')::uuid;
+          its_step := NULL;
+        ELSE
+          its_owner := e.aggregate_id;
+          its_run := (e.event_data ->> 'run_id')::uuid;
+          its_step := (e.event_data ->> 'step_id')::uuid;
+          IF e.event_type IN ('STEP_SCHEDULED', 'STEP_STARTED') THEN
+            new_step := e.aggregate_id;
+            new_step_run := its_run;
+          END IF;
       END CASE;
+    ELSE
+      IF e.aggregate_id = new_run THEN
+        new_run := NULL;
+      ELSIF e.aggregate_id = new_step THEN
+        new_step := NULL;
+      END IF;
+      may_reopen := may_reopen OR e.event_type IN ('RUN_RETRIED', 'STEP_RETRIED', 'RUN_CANCELLED', 'STEP_CANCELLED');
     END IF;
     CONTINUE WHEN NOT (
 {needs_wholes}
     );
-    IF e.aggregate_version = 1 AND e.aggregate_type <> 'RUN' THEN  -- the commonest, without a call
-      its_run := (e.event_data ->> 'run_id')::uuid;
-      its_step := (e.event_data ->> 'step_id')::uuid;
-    ELSE
+    IF e.aggregate_id IS DISTINCT FROM its_owner THEN
       its := wholes_of(e);
+      its_owner := e.aggregate_id;
       its_run := its.run_id;
       its_step := its.step_id;
     END IF;
 
     IF e.aggregate_type = 'RUN' AND e.aggregate_version = 1 AND e.event_data ? 'signal_id' THEN
-      IF (e.event_data ->> 'signal_id')::uuid IS DISTINCT FROM signal_id THEN
+      IF (e.event_data ->> 'signal_id')::uuid = new_signal THEN
+        signal_id := new_signal;
+        signal_correlation := new_signal_correlation;
+        signal_begun := NULL;
+      ELSIF (e.event_data ->> 'signal_id')::uuid IS DISTINCT FROM signal_id THEN
         signal_id := (e.event_data ->> 'signal_id')::uuid;
-        SELECT s.correlation_id, CASE WHEN s.id IS DISTINCT FROM last_signal AND s.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, s.id) END
+        SELECT s.correlation_id, CASE WHEN s.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, s.id) END
         INTO signal_correlation, signal_begun
         FROM signals AS s
         WHERE s.tenant_id = tenant
@@ -71,10 +100,16 @@ BEGIN
       END IF;
     END IF;
 
-    IF its_run IS NOT NULL THEN
+    IF its_run = e.aggregate_id THEN
+      PERFORM refuse_early_part(e, 'RUN', its_run);
+    ELSIF its_run = new_run THEN
+      IF new_run_correlation <> e.correlation_id THEN
+        PERFORM refuse_part(e, 'RUN', its_run, NULL, new_run_correlation);
+      END IF;
+    ELSIF its_run IS NOT NULL THEN
       IF its_run IS DISTINCT FROM run_id THEN
         run_id := its_run;
-        SELECT r.status, r.correlation_id, r.last_event_id, CASE WHEN r.id IS DISTINCT FROM last_run AND r.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, r.id) END
+        SELECT r.status, r.correlation_id, r.last_event_id, CASE WHEN r.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, r.id) END
         INTO run_status, run_correlation, run_event, run_begun
         FROM runs AS r
         WHERE r.tenant_id = tenant
@@ -84,18 +119,21 @@ BEGIN
         IF run_status NOT IN ('PENDING', 'RUNNING', 'WAITING') THEN
           run_ended := coalesce((SELECT x.sequence_number FROM unnest(batch) AS x WHERE x.id = run_event), 0);
         END IF;
+        open_run := CASE WHEN run_ended IS NULL AND run_begun IS NULL THEN run_id::text END;
       END IF;
-      IF run_begun > e.sequence_number OR run_id = e.aggregate_id THEN
+      IF run_begun > e.sequence_number THEN
         PERFORM refuse_early_part(e, 'RUN', run_id);
       ELSIF run_correlation <> e.correlation_id OR run_ended < e.sequence_number THEN
         PERFORM refuse_part(e, 'RUN', run_id, run_status, run_correlation);
       END IF;
     END IF;
 
-    IF its_step IS NOT NULL THEN
+    IF its_step = new_step AND new_step_run = its_run THEN
+      NULL;  -- it has just begun
+    ELSIF its_step IS NOT NULL THEN
       IF its_step IS DISTINCT FROM step_id THEN
         step_id := its_step;
-        SELECT s.status, s.run_id, s.last_event_id, CASE WHEN s.id IS DISTINCT FROM last_step AND s.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, s.id) END
+        SELECT s.status, s.run_id, s.last_event_id, CASE WHEN s.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, s.id) END
         INTO step_status, step_run, step_event, step_begun
         FROM steps AS s
         WHERE s.tenant_id = tenant

@@ -7,6 +7,8 @@ DECLARE
   d aggregate_delta;
   cancels boolean := false;
   begins_and_ends boolean := false;
+  run_ids uuid[];
+  step_ids uuid[];
   kind text;
   part uuid;
   status text;
@@ -24,21 +26,19 @@ BEGIN
     IF d.status = 'COMPLETED' AND d.aggregate_type IN ('RUN', 'STEP') THEN
       IF d.first_version = 1 AND NOT cancels THEN
         begins_and_ends := true;
-      ELSIF d.aggregate_type = 'STEP' THEN
-        SELECT 'TOOL_CALL', c.id, c.status
-        INTO kind, part, status
-        FROM tool_calls AS c
-        WHERE c.tenant_id = d.tenant_id
-          AND c.step_id = d.id
-          AND c.status IN ('PENDING', 'RUNNING')
-        LIMIT 1;
-        EXIT WHEN FOUND;
+      ELSIF d.aggregate_type = 'RUN' THEN
+        run_ids := run_ids || d.id;
       ELSE
-        SELECT p.kind, p.id, p.status INTO kind, part, status FROM open_parts(d.tenant_id, d.id) AS p LIMIT 1;
-        EXIT WHEN FOUND;
+        step_ids := step_ids || d.id;
       END IF;
     END IF;
   END LOOP;
+  IF (run_ids IS NOT NULL OR step_ids IS NOT NULL) AND have_open_parts(batch[1].tenant_id, run_ids, step_ids) THEN
+    SELECT w.kind, w.id, w.part_kind, w.part, w.status
+    INTO d.aggregate_type, d.id, kind, part, status
+    FROM open_parts(batch[1].tenant_id, run_ids, step_ids) AS w
+    LIMIT 1;
+  END IF;
   IF part IS NULL AND begins_and_ends THEN
     -- Of what begins and ends with the batch all parts are in it, and none has been cancelled.
     SELECT w.aggregate_type, w.id, o.aggregate_type, o.id, o.status

@@ -7,10 +7,14 @@ DECLARE
   creations integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0];
   changes integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0];
   d aggregate_delta;
+  kind text;
   place integer;
 BEGIN
   FOREACH d IN ARRAY deltas LOOP
-    place := array_position(kinds, d.aggregate_type);
+    IF d.aggregate_type IS DISTINCT FROM kind THEN
+      kind := d.aggregate_type;
+      place := array_position(kinds, kind);
+    END IF;
     IF d.first_version = 1 THEN
       creations[place] := creations[place] + 1;
     ELSE

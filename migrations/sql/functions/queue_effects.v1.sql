@@ -13,9 +13,10 @@ DECLARE
   done boolean;
 BEGIN
   FOREACH delta IN ARRAY deltas LOOP
-    IF delta.aggregate_type = 'EFFECT' AND delta.first_version > 1 THEN
+    CONTINUE WHEN delta.aggregate_type <> 'EFFECT';
+    IF delta.first_version > 1 THEN
       has_changes := true;
-    ELSIF delta.aggregate_type = 'EFFECT' THEN
+    ELSE
       requests := requests + 1;
       IF delta.doc ? 'ordering_key' THEN
         key_tenants := key_tenants || delta.tenant_id;
