@@ -20,6 +20,7 @@ from persistence.tokens import CHANNEL, Tokens, check_token
 
 _PATIENCE: Final = 1.0
 _PATIENCE_WHILE_AWAY: Final = 0.02
+_PATIENCE_WHILE_SLOW: Final = 10.0
 _REMEMBERED_SECONDS: Final = 3600.0
 _MOST_REMEMBERED: Final = 10_000
 _CONNECTIONS: Final = 3
@@ -67,12 +68,17 @@ class TokenCache:
         away: then it is Unavailable.
         """
         was_away = time.monotonic() < self._away_until
+        answer = self._answer(text)
         try:
             async with asyncio.timeout(_PATIENCE_WHILE_AWAY if was_away else _PATIENCE):
-                return await self.bearer(text)
+                return await asyncio.shield(answer)
         except (TimeoutError, Unavailable, ServerError) as error:
             if not was_away and not await self._is_away(error):
-                raise Unavailable("the database is slow", hint="try again in a moment") from error
+                try:
+                    async with asyncio.timeout(_PATIENCE_WHILE_SLOW):
+                        return await asyncio.shield(answer)
+                except (TimeoutError, Unavailable, ServerError):
+                    raise Unavailable("the database is slow", hint="try again in a moment") from error
             known, confirmed = self._remembered.get(_key(text), (None, 0.0))
             if known is None or time.monotonic() - confirmed > _REMEMBERED_SECONDS:
                 raise Unavailable(

@@ -49,7 +49,9 @@ def served(dsn: str, admin_dsn: str) -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def service(dsn: str, admin_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    monkeypatch.setattr("persistence.service.token_cache._PATIENCE", 60.0)  # a machine whose cores are all busy is no slow database
+    monkeypatch.setattr(
+        "persistence.service.token_cache._PATIENCE_WHILE_SLOW", 60.0
+    )  # a machine whose cores are all busy is no slow database
     with served(dsn, admin_dsn) as place:
         yield place
 

@@ -18,6 +18,12 @@ from tests.serving import Service, serving
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a slow database."""
+    monkeypatch.setattr("persistence.service.token_cache._PATIENCE_WHILE_SLOW", 0.1)
+
+
+@pytest.fixture
 async def service(plane: Plane) -> AsyncIterator[Service]:
     async with serving(plane, failures_per_minute=5) as running:
         yield running
@@ -30,6 +36,7 @@ async def tokens_of(service: Service, tenant: Tenant) -> tuple[str, httpx2.Async
     )
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 async def test_a_revoked_token_ends_at_once_also_while_the_database_is_slow(
     plane: Plane, tenant: Tenant, admin: psycopg.Connection, service: Service, where: str
@@ -50,6 +57,7 @@ async def test_a_revoked_token_ends_at_once_also_while_the_database_is_slow(
         assert (await client.get("/v1/data")).status_code == 401
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_slow_database_is_not_away(plane: Plane, tenant: Tenant, admin: psycopg.Connection, service: Service) -> None:
     _, client = await tokens_of(service, tenant)
     async with client:
