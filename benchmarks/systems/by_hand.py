@@ -3,14 +3,13 @@
 Nothing is checked, nothing is looked up, no state is folded: what is written is what the caller says. One statement and one round trip for each transaction.
 """
 
-import asyncio
-import time
 from uuid import UUID
 
 import asyncpg
 
 from benchmarks.processes import Gate
 from benchmarks.systems import plane
+from benchmarks.systems.pacing import counted
 from persistence.encoding import encode
 from persistence.models import new_id
 
@@ -162,26 +161,19 @@ async def enqueue_batches(dsn: str, count: int, gate: Gate | None = None) -> int
 async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int:
     async with _Tenant(dsn, min(callers, 16)) as tenant:
 
-        async def call(caller: int, end: float) -> int:
-            number = 0
+        async def call(name: str) -> None:
             run = tenant.run
-            while time.monotonic() < end:
-                async with tenant.pool.acquire() as connection:
-                    await connection.execute(
-                        ENQUEUE_ONE,
-                        tenant.tenant_id,
-                        run.id,
-                        run.correlation_id,
-                        run.last_event_id,
-                        *tenant.effect(f"{caller}-{number}"),
-                    )
-                number += 1
-            return number
+            async with tenant.pool.acquire() as connection:
+                await connection.execute(
+                    ENQUEUE_ONE,
+                    tenant.tenant_id,
+                    run.id,
+                    run.correlation_id,
+                    run.last_event_id,
+                    *tenant.effect(name),
+                )
 
-        await call(-1, time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(caller, end) for caller in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 async def append(dsn: str, events: int, callers: int, seconds: float, gate: Gate) -> int:
@@ -190,32 +182,25 @@ async def append(dsn: str, events: int, callers: int, seconds: float, gate: Gate
     data = ['{"run_type":"bench","input_data":{"a":1}}', *["{}"] * (events - 1)]
     async with _Tenant(dsn, min(callers, 16)) as tenant:
 
-        async def call(end: float) -> int:
-            number = 0
-            while time.monotonic() < end:
-                ids = [new_id() for _ in versions]
-                status = "WAITING" if types[-1] == "RUN_SUSPENDED" else "RUNNING"
-                async with tenant.pool.acquire() as connection:
-                    await connection.execute(
-                        APPEND,
-                        tenant.tenant_id,
-                        new_id(),
-                        new_id(),
-                        '{"a":1}',
-                        status,
-                        ids,
-                        types,
-                        versions,
-                        data,
-                        [None, *ids[:-1]],
-                    )
-                number += 1
-            return number
+        async def call(_: str) -> None:
+            ids = [new_id() for _ in versions]
+            status = "WAITING" if types[-1] == "RUN_SUSPENDED" else "RUNNING"
+            async with tenant.pool.acquire() as connection:
+                await connection.execute(
+                    APPEND,
+                    tenant.tenant_id,
+                    new_id(),
+                    new_id(),
+                    '{"a":1}',
+                    status,
+                    ids,
+                    types,
+                    versions,
+                    data,
+                    [None, *ids[:-1]],
+                )
 
-        await call(time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(end) for _ in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 async def drain(dsn: str, gate: Gate) -> int:

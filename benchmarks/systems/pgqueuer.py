@@ -13,7 +13,7 @@ from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 
 from benchmarks.processes import Gate
-from benchmarks.systems.pacing import paced
+from benchmarks.systems.pacing import counted, paced
 
 PAYLOAD = b'{"n":1}'
 
@@ -42,17 +42,10 @@ async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int
     async with asyncpg.create_pool(dsn, min_size=callers, max_size=callers) as pool:
         queries = Queries(AsyncpgPoolDriver(pool))
 
-        async def call(end: float) -> int:
-            number = 0
-            while time.monotonic() < end:
-                await queries.enqueue("BENCH", PAYLOAD)
-                number += 1
-            return number
+        async def call(_: str) -> None:
+            await queries.enqueue("BENCH", PAYLOAD)
 
-        await call(time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(end) for _ in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 async def drain(dsn: str, gate: Gate) -> int:

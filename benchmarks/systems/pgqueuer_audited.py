@@ -4,7 +4,6 @@ What a team writes that has to say afterwards what was asked for and what became
 """
 
 import asyncio
-import time
 from datetime import timedelta
 
 import asyncpg
@@ -16,6 +15,7 @@ from pgqueuer.types import QueueExecutionMode
 
 from benchmarks.processes import Gate
 from benchmarks.systems import pgqueuer
+from benchmarks.systems.pacing import counted
 from benchmarks.systems.pgqueuer import PAYLOAD
 
 AUDIT = """
@@ -58,18 +58,11 @@ async def enqueue_batches(dsn: str, count: int, gate: Gate | None = None) -> int
 async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int:
     async with asyncpg.create_pool(dsn, min_size=callers, max_size=callers) as pool:
 
-        async def call(end: float) -> int:
-            number = 0
-            while time.monotonic() < end:
-                async with pool.acquire() as connection:
-                    await _enqueue(connection, 1)
-                number += 1
-            return number
+        async def call(_: str) -> None:
+            async with pool.acquire() as connection:
+                await _enqueue(connection, 1)
 
-        await call(time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(end) for _ in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 async def drain(dsn: str, gate: Gate) -> int:

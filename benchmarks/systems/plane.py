@@ -15,7 +15,7 @@ import httpx2
 import structlog
 
 from benchmarks.processes import Gate
-from benchmarks.systems.pacing import paced
+from benchmarks.systems.pacing import counted, paced
 from persistence import Plane
 from persistence.database.migrator import Migrator
 from persistence.database.server import create_logins
@@ -88,18 +88,11 @@ async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int
         tenant_id = await tenant_of(plane)
         run = await begin_run(plane, tenant_id)
 
-        async def call(caller: int, end: float) -> int:
-            number = 0
-            while time.monotonic() < end:
-                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
-                    tx.effects.request(run, "BENCH", spec={"n": 1}, idempotency_key=f"{os.getpid()}-{caller}-{number}")
-                number += 1
-            return number
+        async def call(name: str) -> None:
+            async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                tx.effects.request(run, "BENCH", spec={"n": 1}, idempotency_key=name)
 
-        await call(-1, time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(caller, end) for caller in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 async def drain(dsn: str, gate: Gate) -> int:
@@ -157,18 +150,11 @@ async def append(dsn: str, events: int, callers: int, seconds: float, gate: Gate
     async with Plane(dsn=as_service(dsn), pool_min=4) as plane:
         tenant_id = await tenant_of(plane)
 
-        async def call(end: float) -> int:
-            number = 0
-            while time.monotonic() < end:
-                async with plane.transaction(tenant_id, actor=ACTOR) as tx:
-                    append_events(tx, events)
-                number += 1
-            return number
+        async def call(_: str) -> None:
+            async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                append_events(tx, events)
 
-        await call(time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(end) for _ in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 def append_events(tx: Transaction, events: int) -> None:

@@ -1,13 +1,13 @@
 """Procrastinate: its psycopg connector, 20 jobs at a time, finished jobs deleted."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import procrastinate
 
 from benchmarks.processes import Gate
+from benchmarks.systems.pacing import counted
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector())
 
@@ -46,17 +46,10 @@ async def enqueue_one(dsn: str, callers: int, seconds: float, gate: Gate) -> int
     async with opened(dsn) as worker:
         task = worker.tasks["BENCH"]
 
-        async def call(end: float) -> int:
-            number = 0
-            while time.monotonic() < end:
-                await task.defer_async(n=1)
-                number += 1
-            return number
+        async def call(_: str) -> None:
+            await task.defer_async(n=1)
 
-        await call(time.monotonic() + 0.3)
-        gate.wait()
-        end = time.monotonic() + seconds
-        return sum(await asyncio.gather(*(call(end) for _ in range(callers))))
+        return await counted(call, callers, seconds, gate)
 
 
 async def drain(dsn: str, gate: Gate) -> int:
