@@ -154,24 +154,24 @@ class Transaction:
         if not self._is_open:
             raise PersistenceError("this transaction is over, or was never entered", hint="use it as: async with … as tx")
         if self._failure is not None:
-            raise PersistenceError(
-                f"nothing of this transaction is kept, since a command of it failed: {self._failure}", hint="begin another"
-            )
+            raise self._lost()
+
+    def _lost(self) -> PersistenceError:
+        return PersistenceError(
+            f"nothing of this transaction is kept, since a command of it failed: {self._failure}", hint="begin another"
+        )
 
     async def __aenter__(self) -> Self:
         self._is_open = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._is_open = False
         if error is not None or self._failure is not None:
             await self._abandon()
-            try:
-                if error is None and (self._buffer.sent or self._buffer):
-                    self._check_usable()
-            finally:
-                self._is_open = False
+            if error is None and (self._buffer.sent or self._buffer):
+                raise self._lost()
             return
-        self._is_open = False
         self._buffer.seal()
         if not self._buffer.sent:
             await self._close()
@@ -294,6 +294,7 @@ class Snapshot(Transaction):
     """The same, with all reads of one moment: for answers made of several statements."""
 
     _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ"
+    _has_begun = False
 
     async def _begin(self) -> None:
         if self._has_begun:
@@ -302,8 +303,6 @@ class Snapshot(Transaction):
             )
         await super()._begin()
         self._has_begun = True
-
-    _has_begun = False
 
 
 class BoundTransaction(Transaction):

@@ -64,10 +64,6 @@ BEGIN
     RETURN QUERY
       SELECT * FROM explain_missing(append_batch.tenant_id, asked);
   END IF;
-  IF known <> '[]' THEN
-    RETURN QUERY
-      SELECT k.event_id, k.sequence_number, k.aggregate_id, false
-      FROM jsonb_to_recordset(known) AS k (event_id uuid, sequence_number bigint, aggregate_id uuid);
-  END IF;
+{known_answers}
 END
 $$;

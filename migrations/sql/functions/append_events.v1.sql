@@ -66,8 +66,11 @@ BEGIN
     PERFORM refuse_batch(events);
   END IF;
   event_bytes := look.event_bytes;
-  IF events @? '$[*] ? (exists(@.attachment) || exists(@.event_data.ordering_key))' THEN
-    done := lock_keys_of(append_events.tenant_id, events);
+  IF events @? '$[*].event_data.ordering_key' THEN
+    PERFORM lock_keys(array_agg(append_events.tenant_id), array_agg(k.event #>> '{event_data,ordering_key}'))
+    FROM jsonb_array_elements(events) AS k (event);
+  END IF;
+  IF events @? '$[*].attachment' THEN
     attachments := checked_attachments(events);
   END IF;
   has_ends := events @? '$[*] ? ((@.aggregate_type == "RUN" || @.aggregate_type == "STEP") && @.event_type like_regex "{ending_types}")';
@@ -214,10 +217,6 @@ BEGIN
   IF first_number <= 102400 AND (first_number - 1) / 100 < previous.sequence_number / 100 THEN
     done := learn_sizes(first_number, previous.sequence_number);
   END IF;
-  IF known <> '[]' THEN
-    RETURN QUERY
-      SELECT k.event_id, k.sequence_number, k.aggregate_id, false
-      FROM jsonb_to_recordset(known) AS k (event_id uuid, sequence_number bigint, aggregate_id uuid);
-  END IF;
+{known_answers}
 END
 $$;

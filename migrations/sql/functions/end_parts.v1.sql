@@ -33,7 +33,7 @@ BEGIN
       END IF;
     END IF;
   END LOOP;
-  IF (run_ids IS NOT NULL OR step_ids IS NOT NULL) AND have_open_parts(batch[1].tenant_id, run_ids, step_ids) THEN
+  IF run_ids IS NOT NULL OR step_ids IS NOT NULL THEN
     SELECT w.kind, w.id, w.part_kind, w.part, w.status
     INTO d.aggregate_type, d.id, kind, part, status
     FROM open_parts(batch[1].tenant_id, run_ids, step_ids) AS w
