@@ -3,6 +3,7 @@
 Events are made without the library's checks and handed to ``append_events`` as any SQL client could.
 """
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -426,6 +427,39 @@ async def test_what_begins_before_its_whole_is_refused(plane: Plane, tenant: Ten
         with pytest.raises(asyncpg.PostgresError, match=words):
             await send(plane, tenant, *batch)
         assert await send(plane, tenant, *reversed(batch)) == [True, True]
+
+
+@pytest.mark.usefixtures("way")
+async def test_what_begins_before_its_whole_is_refused_in_a_savepoint_too(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    begun = event("RUN_STARTED", new_id(), 1, {"run_type": "r"}, run)
+    step = event("STEP_STARTED", new_id(), 1, {"run_id": begun["aggregate_id"], "step_type": "s"}, run)
+    with pytest.raises(asyncpg.PostgresError, match="run_id: RUN .* begins after its part STEP"):
+        async with plane.pool.acquire() as connection, connection.transaction(), connection.transaction():
+            await connection.fetch(APPEND, tenant.tenant_id, plane.settings.user_id, json.dumps([step, begun]))
+
+
+@pytest.mark.usefixtures("way")
+async def test_effects_asked_for_at_the_same_moment_are_answered(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+
+    def batch() -> list[dict[str, Any]]:
+        asked = [{"run_id": str(run.id), "effect_type": "TEST", "effect_spec": {"idempotency_key": f"k{n}"}} for n in range(4)]
+        return [event("EFFECT_REQUESTED", new_id(), 1, data, run) for data in asked]
+
+    first = batch()
+    async with plane.pool.acquire() as one, plane.pool.acquire() as other:
+        async with one.transaction():
+            await one.fetch(APPEND, tenant.tenant_id, plane.settings.user_id, json.dumps(first))
+            asking = asyncio.create_task(other.fetch(APPEND, tenant.tenant_id, plane.settings.user_id, json.dumps(batch())))
+            waits = "SELECT 1 FROM pg_locks WHERE pid = %s AND locktype = 'transactionid' AND NOT granted"
+            while not admin.execute(waits, (other.get_server_pid(),)).fetchone():
+                await asyncio.sleep(0.01)
+        answers = await asking
+    assert [row["is_new"] for row in answers] == [False] * 4
+    assert sorted(str(row["aggregate_id"]) for row in answers) == sorted(item["aggregate_id"] for item in first)
 
 
 @pytest.mark.usefixtures("way")

@@ -87,7 +87,7 @@ BEGIN
         signal_begun := NULL;
       ELSIF (e.event_data ->> 'signal_id')::uuid IS DISTINCT FROM signal_id THEN
         signal_id := (e.event_data ->> 'signal_id')::uuid;
-        SELECT s.correlation_id, CASE WHEN s.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, s.id) END
+        SELECT s.correlation_id, CASE WHEN s.created_at = now() THEN begun_at(tenant, s.id) END
         INTO signal_correlation, signal_begun
         FROM signals AS s
         WHERE s.tenant_id = tenant
@@ -109,7 +109,7 @@ BEGIN
     ELSIF its_run IS NOT NULL THEN
       IF its_run IS DISTINCT FROM run_id THEN
         run_id := its_run;
-        SELECT r.status, r.correlation_id, r.last_event_id, CASE WHEN r.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, r.id) END
+        SELECT r.status, r.correlation_id, r.last_event_id, CASE WHEN r.created_at = now() THEN begun_at(tenant, r.id) END
         INTO run_status, run_correlation, run_event, run_begun
         FROM runs AS r
         WHERE r.tenant_id = tenant
@@ -133,7 +133,7 @@ BEGIN
     ELSIF its_step IS NOT NULL THEN
       IF its_step IS DISTINCT FROM step_id THEN
         step_id := its_step;
-        SELECT s.status, s.run_id, s.last_event_id, CASE WHEN s.xmin = pg_current_xact_id()::xid THEN begun_at(tenant, s.id) END
+        SELECT s.status, s.run_id, s.last_event_id, CASE WHEN s.created_at = now() THEN begun_at(tenant, s.id) END
         INTO step_status, step_run, step_event, step_begun
         FROM steps AS s
         WHERE s.tenant_id = tenant

@@ -8,6 +8,7 @@ AS $$
 DECLARE
   item record;
   known integer := 0;
+  is_torn boolean := false;  -- whether some of it are in the log, or twice in the batch
   ids uuid[];
   max_event_bytes CONSTANT integer := (SELECT l.event_bytes FROM canon.size_limits AS l);
 BEGIN
@@ -27,9 +28,10 @@ BEGIN
         AND log.aggregate_version = e.aggregate_version
         AND log.event_type = e.event_type
         AND (log.event_data = e.event_data OR log.event_data - 'step_index' = e.event_data) AS is_same,
-      log.transaction_id = pg_current_xact_id() AS is_from_this_batch,
+      log.transaction_id = pg_current_xact_id() AS is_from_this_transaction,
       rival.id AS rival_id,
-      rival.transaction_id = pg_current_xact_id() AS is_rival_from_this_batch
+      row_number() OVER (PARTITION BY e.id ORDER BY i.position) > 1 AS is_repeated,
+      row_number() OVER (PARTITION BY e.aggregate_id, e.aggregate_version ORDER BY i.position) > 1 AS is_second
     FROM jsonb_array_elements(events) WITH ORDINALITY AS i (event, position)
     CROSS JOIN LATERAL jsonb_to_record(i.event) AS e (
       id uuid, event_type text, event_version smallint, aggregate_type text, aggregate_id uuid, aggregate_version integer,
@@ -124,8 +126,8 @@ BEGIN
         ERRCODE = 'PE012',
         MESSAGE = format('event %s: a service cannot write as %s from %s', item.position, item.actor, item.source),
         HINT = 'The sources outbox and operator, and the actors system:outbox-worker/…, belong to functions of the plane.';
-    ELSIF item.is_from_this_batch AND item.rival_id = item.id THEN
-      CONTINUE;  -- went in; another one is to blame
+    ELSIF item.is_repeated OR (item.is_from_this_transaction AND item.rival_id = item.id) THEN
+      is_torn := true;
     ELSIF item.logged_id IS NOT NULL THEN
       IF NOT item.is_same THEN
         RAISE EXCEPTION USING
@@ -134,7 +136,7 @@ BEGIN
           HINT = 'An event id names one event for ever; give a new event a new id.';
       END IF;
       known := known + 1;
-    ELSIF item.rival_id IS NOT NULL AND item.is_rival_from_this_batch THEN
+    ELSIF item.is_second THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE001',
         MESSAGE = format(
@@ -142,7 +144,7 @@ BEGIN
           item.position, item.aggregate_version, item.aggregate_type, item.aggregate_id
         ),
         HINT = 'Number the events of one aggregate without gaps.';
-    ELSE
+    ELSIF item.rival_id IS NOT NULL THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE001',
         MESSAGE = format(
@@ -153,7 +155,12 @@ BEGIN
     END IF;
   END LOOP;
 
-  IF known < jsonb_array_length(events) THEN
+  IF known = 0 AND NOT is_torn AND events <> '[]' THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'serialization_failure',
+      MESSAGE = 'the same was written at the same moment',
+      HINT = 'Repeat the transaction: it will find what is there and take it for its own.';
+  ELSIF known < jsonb_array_length(events) THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE004',
       MESSAGE = format('%s of %s events are in the log already', known, jsonb_array_length(events)),

@@ -3,11 +3,15 @@
 CREATE FUNCTION persistence.fold_kind{one}(kind text, {deltas}, attachments jsonb) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
+DECLARE
+  entries_fit boolean;
 BEGIN
   CASE kind
     WHEN 'RUN' THEN RETURN fold_runs{one}({these});
     WHEN 'STEP' THEN RETURN fold_steps{one}({these});
-    WHEN 'EFFECT' THEN RETURN fold_effects{one}({these}) AND fold_outbox{one}({these});
+    WHEN 'EFFECT' THEN
+      entries_fit := fold_outbox{one}({these});  -- before the effects: a known request is known, whatever else is wrong with it
+      RETURN fold_effects{one}({these}) AND entries_fit;
     WHEN 'SIGNAL' THEN RETURN fold_signals{one}({these});
     WHEN 'TOOL_CALL' THEN RETURN fold_tool_calls{one}({these});
     WHEN 'TENANT' THEN RETURN true;  -- tenants and memberships are held to their events by a gate

@@ -20,7 +20,7 @@ BEGIN
       coalesce((d.doc ->> 'priority')::smallint, 0), d.doc ->> 'ordering_key', d.doc ->> 'destination', (d.doc ->> 'blocks_key')::boolean,
       d.doc ->> 'traceparent'
     {those_that_begin EFFECT}
-    ON CONFLICT DO NOTHING;
+    {unless_there};
     GET DIAGNOSTICS changed = ROW_COUNT;
     IF changed <> {how_many_begin} THEN
       RETURN false;

@@ -6,13 +6,13 @@ AS $$
 BEGIN
   IF EXISTS (
     SELECT
-    {those_that_begin EFFECT}
-      AND NOT EXISTS (
-        SELECT
-        FROM outbox_streams AS s
-        WHERE s.tenant_id = d.tenant_id
-          AND s.effect_type = d.doc ->> 'effect_type'
-      )
+    FROM (SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type' AS effect_type {those_that_begin EFFECT}) AS r
+    WHERE NOT EXISTS (
+      SELECT
+      FROM outbox_streams AS s
+      WHERE s.tenant_id = r.tenant_id
+        AND s.effect_type = r.effect_type
+    )
   ) THEN
     INSERT INTO outbox_streams (tenant_id, effect_type)
     SELECT n.tenant_id, n.effect_type

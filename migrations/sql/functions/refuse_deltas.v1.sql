@@ -20,12 +20,7 @@ BEGIN
     holder
   ) INTO bad USING deltas, kind;
 
-  IF bad.id IS NULL THEN  -- all go on as they should: an effect begins whose key append_events did not know yet
-    RAISE EXCEPTION USING
-      ERRCODE = 'serialization_failure',
-      MESSAGE = 'an effect with the same idempotency key was requested at the same moment',
-      HINT = 'Repeat the transaction: it will find that effect and take it for its own.';
-  ELSIF bad.status IS NULL THEN
+  IF bad.status IS NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE003',
       MESSAGE = format('%s %s does not exist in this tenant', kind, bad.id),

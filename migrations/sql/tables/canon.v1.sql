@@ -49,7 +49,7 @@ CREATE TABLE canon.event_types (
   cancels        boolean NOT NULL,
   data_schema    jsonb NOT NULL,
   PRIMARY KEY (event_type, event_version)
-);
+) WITH (toast_tuple_target = 8160);  -- read for each event: not compressed
 COMMENT ON COLUMN canon.event_types.is_current IS 'whether it is the version written today; the others are read through upcasters';
 COMMENT ON COLUMN canon.event_types.from_statuses IS 'what canon.state_transitions lets it leave; an entry of the outbox moves with its effect';
 COMMENT ON COLUMN canon.event_types.creating_keys IS 'keys that a first event needs; NULL when the type cannot be first';

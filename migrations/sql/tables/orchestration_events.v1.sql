@@ -14,7 +14,7 @@ CREATE TABLE persistence.orchestration_events (
   event_version     smallint NOT NULL,
   aggregate_type    text NOT NULL,
   event_type        text NOT NULL,
-  actor             varchar(100) NOT NULL CHECK (actor ~ '^(agent|user|system|external):.'),
+  actor             varchar(100) NOT NULL CHECK (actor LIKE ANY ('{agent:_%,user:_%,system:_%,external:_%}')),
   source            varchar(200) NOT NULL,
   event_data        jsonb NOT NULL,
   digest            bytea NOT NULL,

@@ -7,7 +7,7 @@ CREATE TABLE persistence.tenants (
     AND name !~ '[[:cntrl:]]'
     AND NOT pg_input_is_valid(name, 'uuid')  -- tenants are also named by their ids
   ),
-  actor      varchar(100) NOT NULL CHECK (actor ~ '^(agent|user|system|external):.'),
+  actor      varchar(100) NOT NULL CHECK (actor LIKE ANY ('{agent:_%,user:_%,system:_%,external:_%}')),
   created_at timestamptz NOT NULL DEFAULT now(),
   updated_at timestamptz NOT NULL DEFAULT now()
 );
