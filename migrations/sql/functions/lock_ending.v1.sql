@@ -4,23 +4,21 @@ CREATE FUNCTION persistence.lock_ending(tenant_id uuid, events jsonb) RETURNS bo
 LANGUAGE plpgsql
 AS $$
 DECLARE
-  run_ids uuid[];
-  step_ids uuid[];
+  run_ids CONSTANT uuid[] := translate(jsonb_path_query_array(
+    events, '$[*] ? (@.aggregate_type == "RUN" && @.aggregate_version > 1 && @.event_type like_regex "{ending_types}").aggregate_id'
+  )::text, '[]"', '{}');
+  step_ids CONSTANT uuid[] := translate(jsonb_path_query_array(
+    events, '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version > 1 && @.event_type like_regex "{ending_types}").aggregate_id'
+  )::text, '[]"', '{}');
+  -- nobody else can see what begins with the batch
+  begun_ids CONSTANT uuid[] := translate(jsonb_path_query_array(
+    events, '$[*] ? ((@.aggregate_type == "RUN" || @.aggregate_type == "STEP") && @.aggregate_version == 1).aggregate_id'
+  )::text, '[]"', '{}');
 BEGIN
-  SELECT array_agg(e.id) FILTER (WHERE e.kind = 'RUN'), array_agg(e.id) FILTER (WHERE e.kind = 'STEP')
-  INTO run_ids, step_ids
-  FROM (
-    SELECT e.aggregate_type AS kind, e.aggregate_id AS id
-    FROM jsonb_to_recordset(events) AS e (event_type text, aggregate_type text, aggregate_id uuid, aggregate_version integer)
-    WHERE e.aggregate_type IN ('RUN', 'STEP')
-    GROUP BY kind, id
-    HAVING min(e.aggregate_version) > 1  -- nobody else can see what begins with the batch
-      AND bool_or(e.event_type ~ '{ending_types}')
-  ) AS e;
-  IF run_ids IS NOT NULL THEN
+  IF NOT run_ids <@ begun_ids THEN
     PERFORM FROM runs AS r WHERE r.tenant_id = lock_ending.tenant_id AND r.id = ANY (run_ids) ORDER BY r.id FOR UPDATE;
   END IF;
-  IF step_ids IS NOT NULL THEN
+  IF NOT step_ids <@ begun_ids THEN
     PERFORM FROM steps AS s WHERE s.tenant_id = lock_ending.tenant_id AND s.id = ANY (step_ids) ORDER BY s.id FOR UPDATE;
   END IF;
   IF current_setting('transaction_isolation') <> 'read committed' THEN
