@@ -80,13 +80,14 @@ WHERE NOT EXISTS (
 
 _ENQUEUE: Final = """
 INSERT INTO persistence.outbox_queue (
-  tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, destination
+  tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, died_at, destination
 )
 SELECT
   o.tenant_id, o.id, o.event_type,
   CASE WHEN o.status = 'PENDING' AND o.ordering_key IS NULL THEN greatest(o.next_retry_at, now()) ELSE 'infinity' END,
   o.retry_count, o.priority, CASE WHEN e.id IS NOT NULL THEN o.ordering_key END, e.sequence_number,
-  CASE WHEN o.status = 'DEAD_LETTER' THEN 'DEAD_LETTER' WHEN o.ordering_key IS NOT NULL THEN 'KEY' END, o.destination
+  CASE WHEN o.status = 'DEAD_LETTER' THEN 'DEAD_LETTER' WHEN o.ordering_key IS NOT NULL THEN 'KEY' END,
+  CASE WHEN o.status = 'DEAD_LETTER' THEN o.updated_at END, o.destination
 FROM pg_temp.outbox_events AS o
 LEFT JOIN persistence.orchestration_events AS e
   ON o.ordering_key IS NOT NULL AND (o.status = 'PENDING' OR o.blocks_key)

@@ -13,19 +13,19 @@ PAGE = 1000
 # Dead letters by type, error and destination, the most numerous first: of all, or of those that died last.
 _GROUPS = """
 SELECT
-  d.effect_type, d.error_type, d.destination, count(*) AS entries, min(d.updated_at) AS first_at, max(d.updated_at) AS last_at
+  d.effect_type, d.error_type, d.destination, count(*) AS entries, min(d.died_at) AS first_at, max(d.died_at) AS last_at
 FROM (
-  SELECT q.effect_type, o.error_details ->> 'type' AS error_type, q.destination, q.updated_at
+  SELECT q.effect_type, o.error_details ->> 'type' AS error_type, q.destination, q.died_at
   FROM persistence.outbox_queue AS q
   JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
   WHERE q.tenant_id = $1
-    AND q.held_by = 'DEAD_LETTER'
+    AND q.died_at IS NOT NULL
     AND ($2::text IS NULL OR q.effect_type = $2)
     AND ($3::text IS NULL OR coalesce(o.error_details ->> 'type', '') = $3)
     AND ($4::text IS NULL OR coalesce(q.destination, '') = $4)
-    AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
-    AND q.updated_at < coalesce($6::timestamptz, 'infinity')
-  ORDER BY q.updated_at DESC
+    AND q.died_at >= coalesce($5::timestamptz, '-infinity')
+    AND q.died_at < coalesce($6::timestamptz, 'infinity')
+  ORDER BY q.died_at DESC
   LIMIT $7
 ) AS d
 GROUP BY d.effect_type, d.error_type, d.destination
@@ -34,18 +34,18 @@ ORDER BY count(*) DESC, d.effect_type
 
 # A page of their ids, the oldest first.
 _IDS = """
-SELECT q.id, q.updated_at
+SELECT q.id, q.died_at
 FROM persistence.outbox_queue AS q
 JOIN persistence.outbox_events AS o ON o.tenant_id = q.tenant_id AND o.id = q.id
 WHERE q.tenant_id = $1
-  AND q.held_by = 'DEAD_LETTER'
+  AND q.died_at IS NOT NULL
   AND ($2::text IS NULL OR q.effect_type = $2)
   AND ($3::text IS NULL OR coalesce(o.error_details ->> 'type', '') = $3)
   AND ($4::text IS NULL OR coalesce(q.destination, '') = $4)
-  AND q.updated_at >= coalesce($5::timestamptz, '-infinity')
-  AND q.updated_at < coalesce($6::timestamptz, 'infinity')
-  AND (q.updated_at, q.id) > (coalesce($7::timestamptz, '-infinity'), coalesce($8::uuid, '00000000-0000-0000-0000-000000000000'))
-ORDER BY q.updated_at, q.id
+  AND q.died_at >= coalesce($5::timestamptz, '-infinity')
+  AND q.died_at < coalesce($6::timestamptz, 'infinity')
+  AND (q.died_at, q.id) > (coalesce($7::timestamptz, '-infinity'), coalesce($8::uuid, '00000000-0000-0000-0000-000000000000'))
+ORDER BY q.died_at, q.id
 LIMIT $9
 """
 
@@ -95,7 +95,7 @@ async def dead_letter_ids(tx: Transaction, wanted: DeadLetterFilter) -> AsyncIte
         rows = await tx.fetch(_IDS, tx.context.tenant_id, *_values(wanted), moment, last, PAGE)
         if rows:
             yield [row["id"] for row in rows]
-            moment, last = rows[-1]["updated_at"], rows[-1]["id"]
+            moment, last = rows[-1]["died_at"], rows[-1]["id"]
         if len(rows) < PAGE:
             return
 
@@ -110,7 +110,7 @@ async def dead_letters(tx: Transaction, wanted: DeadLetterFilter, *, limit: int 
     end = rows[limit - 1] if len(rows) > limit else None
     return DeadLetterPage(
         items=[entries[row["id"]] for row in rows[:limit] if row["id"] in entries],
-        next=f"{end['updated_at'].isoformat()}_{end['id']}" if end else None,
+        next=f"{end['died_at'].isoformat()}_{end['id']}" if end else None,
     )
 
 

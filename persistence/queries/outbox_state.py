@@ -60,7 +60,7 @@ CROSS JOIN LATERAL (
     FROM persistence.outbox_queue AS q
     WHERE q.tenant_id = $1
       AND q.effect_type = s.effect_type
-      AND q.held_by = 'DEAD_LETTER'
+      AND q.died_at IS NOT NULL
     LIMIT $2
   ) AS q
 ) AS x

@@ -74,6 +74,7 @@ BEGIN
       SET
         due_at = CASE g.outcome WHEN 'FAILED' THEN now() + g.delay ELSE 'infinity' END,
         held_by = CASE WHEN g.outcome <> 'FAILED' THEN 'DEAD_LETTER' END,
+        died_at = CASE WHEN g.outcome <> 'FAILED' THEN now() END,
         attempts = q.attempts - (g.outcome <> 'FAILED' AND g.detail ->> 'type' = 'AttemptsUsedUp')::integer,
         ordering_key = CASE WHEN g.outcome <> 'DEAD' THEN q.ordering_key END,
         position = CASE WHEN g.outcome <> 'DEAD' THEN q.position END,

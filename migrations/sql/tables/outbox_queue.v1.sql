@@ -6,7 +6,8 @@
 --   RESTORE      for somebody to say whether it was delivered in the time that a restore took away
 --
 -- priority: lower goes first. position: place among the entries of its ordering key, the sequence number of its request.
--- is_counted: whether its lease counts against a limit.
+-- is_counted: whether its lease counts against a limit. died_at: since when it has been a dead letter.
+-- No index has a column that a lease changes, so that leases are taken and given back without touching any (heap-only updates).
 --
 -- There is no foreign key to outbox_events: entry and row are written by the same functions, and gates compare them.
 CREATE TABLE persistence.outbox_queue (
@@ -24,10 +25,12 @@ CREATE TABLE persistence.outbox_queue (
   held_by      text CHECK (held_by IN ('KEY', 'DEAD_LETTER', 'CANCELLED', 'RESTORE')),
   destination  text,
   leased_by    text,
+  died_at      timestamptz,
   created_at   timestamptz NOT NULL DEFAULT now(),
   updated_at   timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant_id, id),
-  CONSTRAINT outbox_queue_held_check CHECK ((held_by IS NOT NULL) = (due_at = 'infinity'))
+  CONSTRAINT outbox_queue_held_check CHECK ((held_by IS NOT NULL) = (due_at = 'infinity')),
+  CONSTRAINT outbox_queue_died_check CHECK ((died_at IS NOT NULL) = (held_by IS NOT DISTINCT FROM 'DEAD_LETTER'))
 ) WITH (
   fillfactor = 45,  -- leases are taken in place
   autovacuum_vacuum_scale_factor = 0.0,
@@ -37,7 +40,7 @@ CREATE TABLE persistence.outbox_queue (
 CREATE INDEX outbox_queue_due_idx ON persistence.outbox_queue (effect_type, tenant_id, priority, due_at);
 CREATE INDEX outbox_queue_counted_idx ON persistence.outbox_queue (effect_type, tenant_id) WHERE is_counted;
 CREATE INDEX outbox_queue_key_idx ON persistence.outbox_queue (tenant_id, ordering_key, position) WHERE ordering_key IS NOT NULL;
-CREATE INDEX outbox_queue_dead_idx ON persistence.outbox_queue (tenant_id, updated_at) WHERE held_by = 'DEAD_LETTER';
-CREATE INDEX outbox_queue_cancelled_idx ON persistence.outbox_queue (tenant_id, leased_until) WHERE held_by = 'CANCELLED';
+CREATE INDEX outbox_queue_dead_idx ON persistence.outbox_queue (tenant_id, died_at) WHERE died_at IS NOT NULL;
+CREATE INDEX outbox_queue_cancelled_idx ON persistence.outbox_queue (tenant_id, id) WHERE held_by = 'CANCELLED';
 -- Of each ordering key, one entry at a time.
 CREATE UNIQUE INDEX outbox_queue_turn_key ON persistence.outbox_queue (tenant_id, ordering_key) WHERE ordering_key IS NOT NULL AND held_by IS NULL;

@@ -157,7 +157,7 @@ PLANTS = {
         "SELECT format('api_tokens %s of tenant %s', id, tenant_id) FROM persistence.api_tokens",
     ),
     "keys_in_turn": row(
-        "UPDATE persistence.outbox_queue SET held_by = 'KEY', updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
+        "UPDATE persistence.outbox_queue SET held_by = 'KEY', died_at = NULL, updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
         "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.outbox_queue WHERE ordering_key = 'strict'",
     ),
     "context_keys_recorded": row(
