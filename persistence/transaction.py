@@ -124,6 +124,10 @@ class Transaction:
         self._check_usable()
         self._buffer.add(event)
 
+    def has_begun(self, item_id: UUID) -> bool:
+        """Whether an aggregate began in this transaction."""
+        return item_id in self._buffer.begun
+
     async def flush(self) -> None:
         """Sends what is buffered, without ending the transaction."""
         self._check_usable()

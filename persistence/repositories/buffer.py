@@ -31,6 +31,7 @@ class EventBuffer:
         self._pending_ids: list[UUID] = []
         self._pending_bytes = 0
         self._versions: dict[UUID, int] = {}
+        self.begun: set[UUID] = set()
         self.sent: list[Batch | Reception] = []
         self._may_wait = False
         self.asks_for_delivery = False
@@ -69,6 +70,8 @@ class EventBuffer:
                 f"a batch of more than {self._settings.max_batch_bytes} bytes", hint="await tx.flush() in between", field="events"
             )
         self._versions[event.aggregate_id] = event.aggregate_version
+        if event.aggregate_version == 1:
+            self.begun.add(event.aggregate_id)
         self._pending.append(encoded)
         self._pending_ids.append(event.id)
         self._pending_bytes += len(encoded) + 1

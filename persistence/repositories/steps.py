@@ -127,8 +127,8 @@ class StepRepository(AggregateRepository[Step]):
         return self._begin(event_type, data, details, cause=run, item_id=step_id)
 
     def _index(self, run: Run) -> int | None:
-        """The next place in a run that began here. In others the database knows best."""
-        if run.created_at is not None:
+        """The next place in a run that began in this transaction. In others the database knows best."""
+        if not self._work.has_begun(run.id):
             return None
         index = self._next_index.get(run.id, 0)
         self._next_index[run.id] = index + 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Protocol
+from uuid import UUID
 
 import asyncpg
 
@@ -21,6 +22,9 @@ class Work(Protocol):
 
     def record(self, event: NewEvent) -> None:
         """Checks an event and buffers it."""
+
+    def has_begun(self, item_id: UUID) -> bool:
+        """Whether an aggregate began in this unit of work."""
 
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then reads, in the tenant's context. All raise this package's exceptions."""

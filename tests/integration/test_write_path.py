@@ -226,6 +226,20 @@ async def test_steps_of_a_run_read_back_are_numbered_on(plane: Plane, tenant: Te
         assert [(s.step_type, s.step_index) for s in steps] == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
 
 
+async def test_steps_go_on_in_later_transactions_with_the_run_of_the_first(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+        tx.steps.start(run, step_type="a")
+        await tx.flush()
+        tx.steps.start(run, step_type="b")
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        tx.steps.start(run, step_type="c")
+        tx.steps.start(run, step_type="d")
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        steps = await tx.steps.all(run_id=run.id)
+    assert sorted((step.step_type, step.step_index) for step in steps) == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
+
+
 @pytest.mark.parametrize(
     ("event", "error", "message"),
     [

@@ -2,13 +2,12 @@
 -- something is not as it should be, to hear what. Called by append_events, which has let the user in and holds the locks that are needed.
 -- It is done as though nothing of it were known. What is not new, or not lawful, takes it back; then requests that are known are answered and the rest is done
 -- again, or the first event that does not belong in is named.
-CREATE FUNCTION persistence.append_batch(tenant_id uuid, events jsonb, attachments jsonb, has_ends boolean)
+CREATE FUNCTION persistence.append_batch(tenant_id uuid, events jsonb, attachments jsonb, has_ends boolean, event_bytes integer)
 RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
 DECLARE
-  event_bytes integer;
   has_effects boolean := events @? '$[*] ? (@.aggregate_type == "EFFECT")';
   lacks_indexes boolean := events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))';
   known jsonb := '[]';
@@ -21,7 +20,6 @@ DECLARE
   violated text;
   done boolean;
 BEGIN
-  SELECT l.event_bytes INTO event_bytes FROM canon.size_limits AS l WHERE l.is_only;
   LOOP
     events := asked;
     IF lacks_indexes THEN

@@ -78,7 +78,7 @@ BEGIN
     done := lock_ending(append_events.tenant_id, events);
   END IF;
   IF jsonb_array_length(events) > look.one_by_one THEN
-    RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends);
+    RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends, event_bytes);
     RETURN;
   END IF;
 
@@ -141,7 +141,7 @@ BEGIN
         WHERE o.tenant_id = append_events.tenant_id
           AND o.id = e.aggregate_id;
       END IF;
-      RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends);
+      RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends, event_bytes);
       RETURN;
     END IF;
 
