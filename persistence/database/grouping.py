@@ -81,9 +81,12 @@ class _Member:
 
 @dataclass(slots=True)
 class _Line:
-    """The appends of one user for one tenant: how many are under way, and what waits."""
+    """The appends of one user for one tenant: how many are under way, and what waits. is_turning: a group has just been answered, and the
+    next one is about to be taken.
+    """
 
     under_way: int = 0
+    is_turning: bool = False
     waiting: list[_Member] = field(default_factory=list)
 
 
@@ -125,7 +128,8 @@ class Appender:
         if batch.may_wait:  # nobody else shall wait with it
             return await self._send(place, batch.text, wakes=batch.wakes)
         line = self._lines.setdefault(place, _Line())
-        if line.under_way < self._settings.appends_at_once or len(batch.ids) > _MOST_EVENTS:
+        is_free = line.under_way < self._settings.appends_at_once and not line.is_turning
+        if is_free or len(batch.ids) > _MOST_EVENTS:
             line.under_way += 1
             try:
                 return await self._send(place, batch.text, wakes=batch.wakes)
@@ -175,7 +179,13 @@ class Appender:
                 _fail(member, error)
             raise
         finally:
-            self._next(place, line)
+            # Those that were answered often have something more to append. They are heard first, and go together again.
+            line.is_turning = True
+            asyncio.get_running_loop().call_soon(self._turn, place, line)
+
+    def _turn(self, place: tuple[UUID, UUID], line: _Line) -> None:
+        line.is_turning = False
+        self._next(place, line)
 
     async def _send_alone(self, place: tuple[UUID, UUID], member: _Member) -> None:
         try:

@@ -190,7 +190,8 @@ def _fields(model: type[AggregateModel], event_type: str, data: Mapping[str, Any
     """What an event changes in a model: the fold, as far as this side can know it."""
     kind = CANON.event_types[event_type]
     changes: dict[str, Any] = dict.fromkeys(kind.clears)
-    changes.update((key, value) for key, value in data.items() if value is not None and key in model.model_fields)
+    fields = model.model_fields
+    changes.update((key, value) for key, value in data.items() if value is not None and key in fields)
     if kind.stamps:
         changes[kind.stamps] = details.get("at")
     return changes

@@ -34,6 +34,19 @@ async def test_what_comes_while_another_commits_goes_together(
     assert commits < 10
 
 
+async def test_those_that_went_together_go_together_again(one_at_a_time: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    async def work() -> None:
+        for _ in range(10):
+            await start_run(one_at_a_time, tenant.tenant_id)
+
+    await asyncio.gather(*(work() for _ in range(10)))
+    runs, commits = admin.execute(
+        "SELECT count(*), count(DISTINCT transaction_id) FROM orchestration_events WHERE event_type = 'RUN_STARTED'"
+    ).fetchone() or (0, 0)
+    assert runs == 100
+    assert commits <= 12  # the first goes alone, and so it may at the end
+
+
 async def test_one_that_is_refused_takes_nobody_with_it(one_at_a_time: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
     run = await start_run(one_at_a_time, tenant.tenant_id)
 

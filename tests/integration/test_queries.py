@@ -465,7 +465,9 @@ async def test_a_dead_letter_is_counted_behind_however_many_wait_for_it(
         run = tx.runs.start(run_type="test")
         tx.effects.request_many(run, "TEST", {f"key-{number}": {} for number in range(20)})
     admin.execute("UPDATE outbox_queue SET due_at = 'infinity', held_by = 'KEY'")
-    admin.execute("UPDATE outbox_queue SET held_by = 'DEAD_LETTER', died_at = now() WHERE id = (SELECT max(id::text)::uuid FROM outbox_queue)")
+    admin.execute(
+        "UPDATE outbox_queue SET held_by = 'DEAD_LETTER', died_at = now() WHERE id = (SELECT max(id::text)::uuid FROM outbox_queue)"
+    )
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         [depth] = await outbox_depth(tx, most=5)
     assert (depth.held, depth.dead) == (5, 1)
