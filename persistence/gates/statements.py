@@ -20,7 +20,7 @@ from persistence.database.tables import (
     TOOL_CALLS,
 )
 from persistence.queries.runs import statements as run_lists
-from persistence.repositories.rows import page_statement
+from persistence.repositories.rows import by_correlations, page_statement
 from persistence.resources import PACKAGE
 
 _SQL: Final = re.compile(r"\s*(SELECT|WITH|INSERT INTO|UPDATE|DELETE FROM)\s", re.IGNORECASE)
@@ -73,6 +73,7 @@ def _constants() -> Iterator[tuple[str, str]]:
 
 def _built() -> Iterator[tuple[str, str]]:
     yield from run_lists().items()
+    yield "events by correlations", by_correlations(ORCHESTRATION_EVENTS)
     for table, filters in _FILTERS.items():
         yield f"{table.name}, a page", page_statement(table)
         for name in filters:

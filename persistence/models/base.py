@@ -45,10 +45,11 @@ class Model(BaseModel):
     @classmethod
     def made(cls, **fields: Any) -> Self:
         """One of values that are known to be right: ``model_construct`` without its search for aliases, at a fifth of the time."""
-        values = {**_defaults(cls), **fields}
+        names = _names(cls)
+        is_whole = len(fields) == len(names)
         item = cls.__new__(cls)
-        object.__setattr__(item, "__dict__", values)
-        object.__setattr__(item, "__pydantic_fields_set__", set(fields))
+        object.__setattr__(item, "__dict__", fields if is_whole else {**_defaults(cls), **fields})
+        object.__setattr__(item, "__pydantic_fields_set__", names if is_whole else set(fields))
         object.__setattr__(item, "__pydantic_extra__", None)
         object.__setattr__(item, "__pydantic_private__", None)
         return item
@@ -64,6 +65,12 @@ class Given(Model):
             return handler(value)
         except ValidationError as error:
             raise invalid(error, "it") from error
+
+
+@cache
+def _names(model: type[Model]) -> set[str]:
+    """The fields. One set for all that have them all: nothing changes a frozen model."""
+    return set(model.model_fields)
 
 
 @cache

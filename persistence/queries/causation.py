@@ -78,7 +78,7 @@ class Causation(Model):
 
 async def causation_of(tx: Transaction, correlation_id: UUID) -> Causation:
     """The causation tree of a correlation. Raises NotFound when there is no such event."""
-    events = sorted(await tx.events.all(correlation_id=correlation_id), key=lambda event: event.sequence_number)
+    events = await tx.events.of_correlations(correlation_id)
     if not events:
         raise NotFound(f"there is no event with correlation {correlation_id} in this tenant", hint="check the id and the tenant")
     return Causation(correlation_id=correlation_id, events=_in_preorder(events), breaks=await _breaks(tx, correlation_id, events))

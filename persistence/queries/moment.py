@@ -40,8 +40,7 @@ async def moment_of(tx: Transaction, run_id: UUID, number: int | None = None) ->
     own = {run.id, run.signal_id}
     for reader in (tx.steps, tx.tool_calls, tx.effects, tx.checkpoints):
         own |= {item.id for item in await reader.all(run_id=run_id)}
-    everything = await tx.events.all(correlation_id=run.correlation_id)
-    events = sorted((event for event in everything if event.aggregate_id in own), key=lambda event: event.sequence_number)
+    events = [event for event in await tx.events.of_correlations(run.correlation_id) if event.aggregate_id in own]
     number = len(events) if number is None else number
     if not 1 <= number <= len(events):
         raise InvalidInput(f"moment: {number} is not between 1 and {len(events)}", field="moment")

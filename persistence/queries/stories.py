@@ -31,9 +31,9 @@ async def stories(plane: Plane, tenant_id: UUID, *, actor: str, since: datetime 
             page = await tx.runs.list(limit=_PAGE, after=after)
             runs = page.items
             signals = {s.id: s for s in await tx.signals.get_many([run.signal_id for run in runs if run.signal_id])}
-            events = await tx.events.all(correlation_id=list({run.correlation_id for run in runs})) if runs else ()
+            events = await tx.events.of_correlations(*{run.correlation_id for run in runs})
         by_correlation: dict[UUID, list[Event]] = defaultdict(list)
-        for event in sorted(events, key=lambda event: event.sequence_number):
+        for event in events:
             by_correlation[event.correlation_id].append(event)
         for run in runs:
             yield _story(run, signals.get(run.signal_id) if run.signal_id else None, by_correlation[run.correlation_id])

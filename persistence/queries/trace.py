@@ -59,7 +59,7 @@ async def trace_run(tx: Transaction, run_id: UUID) -> Trace:
 
 async def trace_correlation(tx: Transaction, correlation_id: UUID) -> Trace:
     """The trace of everything that shares a correlation. Raises NotFound when there is nothing."""
-    events = sorted(await tx.events.all(correlation_id=correlation_id), key=lambda event: event.sequence_number)
+    events = await tx.events.of_correlations(correlation_id)
     if not events:
         raise NotFound(f"there is no event with correlation {correlation_id} in this tenant", hint="check the id and the tenant")
     signals = await tx.signals.all(correlation_id=correlation_id)

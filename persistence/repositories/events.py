@@ -8,7 +8,7 @@ from persistence.database.tables import ORCHESTRATION_EVENTS
 from persistence.encoding import decode, encode
 from persistence.errors import UnknownEventType
 from persistence.models import Event, NewEvent, Position
-from persistence.repositories.rows import RowReader, read_row
+from persistence.repositories.rows import RowReader, by_correlations, read_row
 
 # The next events after a position, in an order that misses none.
 _READ = """
@@ -72,10 +72,15 @@ class EventRepository(RowReader[Event]):
         """The life of one aggregate, from its first event on."""
         return sorted(await self.all(aggregate_id=aggregate_id), key=lambda event: event.aggregate_version)
 
+    async def of_correlations(self, *correlation_ids: UUID) -> Sequence[Event]:
+        """All events of these correlations, in the order of the log."""
+        rows = await self._work.fetch(by_correlations(self.table), self._work.context.tenant_id, list(correlation_ids))
+        return await self._presented(sorted(self.read_rows(rows), key=lambda event: event.sequence_number))
+
     async def read(self, after: Position | None = None, limit: int = 1000) -> tuple[Sequence[Event], Position]:
         """The next events after a position, and the position behind them; otherwise as ``read_each``."""
-        found = await self.read_each(after, limit)
-        return [event for event, _ in found], found[-1][1] if found else after or Position()
+        events, epochs = await self._after(after or Position(), limit)
+        return events, _behind(events[-1], epochs[-1]) if events else after or Position()
 
     async def read_each(self, after: Position | None = None, limit: int = 1000) -> Sequence[tuple[Event, Position]]:
         """The next events after a position, each with the position behind it.
@@ -83,15 +88,18 @@ class EventRepository(RowReader[Event]):
         Nothing is skipped, however late a transaction commits: events come in the order of (transaction, sequence number), and only
         once no older transaction is open. A reader that stores the position it has dealt with misses nothing and repeats nothing.
         """
-        after = after or Position()
+        events, epochs = await self._after(after or Position(), limit)
+        return [(event, _behind(event, epoch)) for event, epoch in zip(events, epochs, strict=True)]
+
+    async def _after(self, after: Position, limit: int) -> tuple[Sequence[Event], Sequence[int]]:
+        """The next events after a position, and the epoch of each."""
         context = self._work.context
         rows = await self._work.fetch(
             _READ, context.tenant_id, context.user_id, after.epoch, str(after.transaction_id), after.sequence_number, limit
         )
-        events = await self._presented(
-            [read_row(Event, ((name, value) for name, value in row.items() if name != "position_epoch"), _JSON) for row in rows]
-        )
-        return [(event, _behind(event, row["position_epoch"])) for event, row in zip(events, rows, strict=True)]
+        fields = [dict(row.items()) for row in rows]
+        epochs = [values.pop("position_epoch") for values in fields]
+        return await self._presented([read_row(Event, values, _JSON) for values in fields]), epochs
 
     async def newest(self, limit: int = 20, types: Collection[str] = ()) -> tuple[Sequence[tuple[Event, Position]], Position]:
         """The last events that ``read_each`` would have come to by now, in its order, and the position to go on from.
@@ -102,7 +110,7 @@ class EventRepository(RowReader[Event]):
         rows = await self._work.fetch(
             _NEWEST, self._work.context.tenant_id, end["horizon"], limit, _LOOKED_AT if types else limit, list(types) or None
         )
-        events = await self._presented([read_row(Event, row.items(), _JSON) for row in reversed(rows)])
+        events = await self._presented([read_row(Event, dict(row.items()), _JSON) for row in reversed(rows)])
         epochs = [end["epoch"] - (event.sequence_number < end["first_sequence_number"]) for event in events]
         here = Position(epoch=end["epoch"], transaction_id=int(end["horizon"]), sequence_number=0)
         return [(event, _behind(event, epoch)) for event, epoch in zip(events, epochs, strict=True)], here

@@ -1,6 +1,6 @@
 """Reading rows as models: columns, keyset pages, filters. All within one tenant."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar, Unpack
 from uuid import UUID
@@ -94,7 +94,7 @@ class RowReader(Generic[R]):
         return [self._read(row) for row in rows]
 
     def _read(self, row: asyncpg.Record) -> R:
-        return read_row(self.model, row.items(), _json_columns(self.table))
+        return read_row(self.model, dict(row.items()), _json_columns(self.table))
 
 
 def page_statement(table: Table, *filters: str) -> str:
@@ -137,9 +137,11 @@ def _check_statuses(table: Table, values: Sequence[Any]) -> None:
             )
 
 
-def read_row(model: type[R], row: Iterable[tuple[str, Any]], json_columns: frozenset[str]) -> R:
-    """A model of what the database returned. It is not validated again."""
-    return model.made(**{name: decode_stored(value) if name in json_columns else value for name, value in row})
+def read_row(model: type[R], values: dict[str, Any], json_columns: frozenset[str]) -> R:
+    """A model of what the database returned, by column. It is not validated again."""
+    for name in json_columns:
+        values[name] = decode_stored(values[name])
+    return model.made(**values)
 
 
 def _is_json(column: Column[Any]) -> bool:
@@ -155,6 +157,13 @@ def _json_columns(table: Table) -> frozenset[str]:
 def _columns(table: Table) -> tuple[Any, ...]:
     # JSON travels as text, so that a codec set on a caller's connection does not matter.
     return tuple(cast(column, Text).label(column.name) if _is_json(column) else column for column in table.c)
+
+
+@cache
+def by_correlations(table: Table) -> str:
+    """The statement that reads rows of a tenant by their correlations."""
+    ids = any_(cast(bindparam("ids"), ARRAY(Uuid)))
+    return as_text(select(*_columns(table)).where(table.c.tenant_id == bindparam("tenant_id"), table.c.correlation_id == ids))
 
 
 @cache

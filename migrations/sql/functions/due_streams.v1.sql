@@ -24,6 +24,9 @@ BEGIN
     ORDER BY s.id
     LIMIT window_size
   );
+  IF cardinality(streams) = 1 THEN  -- nothing to draw: whether something is due, the claim sees for itself
+    RETURN ARRAY[ROW(streams[1].tenant_id, streams[1].swept_to, most, NULL, false)::outbox_share];
+  END IF;
   due := drawn_streams(streams, most);
   IF due IS NULL AND cardinality(streams) >= window_size THEN
     due := drawn_streams(ARRAY(SELECT s FROM outbox_streams AS s WHERE s.effect_type = due_streams.effect_type), most);
