@@ -1,21 +1,26 @@
-# make run     the whole thing on an embedded PostgreSQL, until Ctrl-C
-# make test    the tests
-# make lint    style, types, layers
-# make soak    half an hour of work under random faults
-# make bench   speed, beside its peers on the same server in the same run
-# make lock    newer versions of what is installed (needs uv)
+# make run        the whole thing on an embedded PostgreSQL, until Ctrl-C
+# make test       the tests
+# make test-slow  those that take long by their nature
+# make lint       style, types, layers
+# make soak       half an hour of work under random faults
+# make bench      speed, beside its peers on the same server in the same run
+# make lock       newer versions of what is installed (needs uv)
 
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test lint bench soak lock clean setup
+.PHONY: run test test-slow lint bench soak lock clean setup
 
 run: $(VENV)/.installed
 	$(BIN)/persistence up $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' $(TOGETHER) $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(TOGETHER) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from tests.real import cases
 pm4py = pytest.importorskip("pm4py")
 
 
+@pytest.mark.slow
 async def test_the_loan_applications_go_in_whole_and_once(
     plane: Plane, tenant: Tenant, shared_data: Path, admin: psycopg.Connection, audit_dsn: str, dsn: str, tmp_path: Path
 ) -> None:

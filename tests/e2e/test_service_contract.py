@@ -56,6 +56,7 @@ def service(dsn: str, admin_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", [0, 1])
 def test_every_answer_is_as_documented(service: SimpleNamespace, who: int) -> None:
     """No 5xx, no status, type or shape that the document does not name; and nothing of the other tenant in any answer."""

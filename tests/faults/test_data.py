@@ -82,6 +82,7 @@ async def test_a_process_that_is_killed_at_a_step_loses_nothing(
     assert await check_the_end(folder, plane, tenant, acknowledged) >= len(answers(acknowledged))
 
 
+@pytest.mark.slow
 async def test_a_hundred_kills_at_any_moment_lose_nothing(tmp_path: Path, plane: Plane, tenant: Tenant, dsn: str) -> None:
     folder, acknowledged = tmp_path / "ingest", tmp_path / "acknowledged"
     acknowledged.touch()
