@@ -1,6 +1,7 @@
 """From request to delivery: leases, attempts, backoff, dead letters, fairness."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -203,6 +204,24 @@ async def test_what_was_not_begun_is_handed_back_and_does_not_count(plane: Plane
     await queue_of(plane).release([held])
     [again] = await queue_of(plane).claim({"TEST": 1}, lease=60)
     assert again.attempt == 1
+
+
+def test_no_index_has_a_column_that_a_lease_changes(admin: psycopg.Connection) -> None:
+    """So leases are taken and given back by heap-only updates."""
+    [claim] = admin.execute("SELECT prosrc FROM pg_proc WHERE proname = 'claim_outbox'").fetchone() or ("",)
+    [changes] = re.findall(r"UPDATE outbox_queue AS q\s+SET(.*?)FROM", claim, re.DOTALL)
+    changed = re.findall(r"^\s+(\w+) =", changes, re.MULTILINE)
+    assert {"leased_until", "attempts", "updated_at"} <= set(changed)
+    found = admin.execute(
+        """
+        SELECT i.indexrelid::regclass::text, a.attname
+        FROM pg_index AS i
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+        WHERE i.indrelid = 'outbox_queue'::regclass AND a.attname = ANY (%s)
+        """,
+        (changed,),
+    )
+    assert found.fetchall() == []
 
 
 async def test_an_effect_is_not_delivered_before_its_time(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
