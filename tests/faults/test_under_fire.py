@@ -106,6 +106,7 @@ def _has_database(embedded: EmbeddedServer) -> bool:
     return True
 
 
+@pytest.mark.slow
 async def test_workers_killed_at_random_moments(
     plane: Plane, tenant: Tenant, dsn: str, audit_dsn: str, admin: psycopg.Connection, receiver: Receiver
 ) -> None:
@@ -154,6 +155,7 @@ async def _true(value: bool) -> bool:
     return value
 
 
+@pytest.mark.slow
 async def test_the_server_killed_under_load_and_started_again(tmp_path: Path, receiver: Receiver) -> None:
     async with ground(tmp_path / "plane") as here:
         keys: list[str] = []

@@ -104,6 +104,7 @@ def test_the_event_repository_appends_and_reads_and_nothing_else() -> None:
         "list",
         "newest",
         "of_aggregate",
+        "of_correlations",
         "read",
         "read_each",
         "read_rows",
