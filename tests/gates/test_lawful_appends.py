@@ -338,6 +338,14 @@ async def test_the_state_of_a_checkpoint_is_kept_however_its_id_is_written(plane
         assert (await tx.checkpoints.get(saved)).state == [7]
 
 
+@pytest.mark.parametrize("name", ["actor", "source"])
+async def test_who_did_it_and_through_what_is_said(plane: Plane, tenant: Tenant, name: str) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    with pytest.raises(asyncpg.PostgresError, match=f"event 1: {name}: is missing"):
+        await send(plane, tenant, event("RUN_COMPLETED", run.id, 2, {}, run, **{name: None}))
+
+
 async def test_versions_go_up_in_a_batch(plane: Plane, tenant: Tenant) -> None:
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         run = tx.runs.start(run_type="r")

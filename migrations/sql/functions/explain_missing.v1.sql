@@ -121,6 +121,11 @@ BEGIN
         ERRCODE = 'PE008',
         MESSAGE = format('event %s: occurred_at: %s is before the year 1, or still to come', item.position, item.occurred_at),
         HINT = 'Say when it happened. The database''s clock counts.';
+    ELSIF item.actor IS NULL OR item.source IS NULL THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE008',
+        MESSAGE = format('event %s: %s: is missing', item.position, CASE WHEN item.actor IS NULL THEN 'actor' ELSE 'source' END),
+        HINT = 'Every event says who did it, and through what it came.';
     ELSIF item.source IN ('outbox', 'operator', '') OR starts_with(item.actor, 'system:outbox-worker/') THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE012',
