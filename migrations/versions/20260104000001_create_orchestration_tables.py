@@ -107,6 +107,7 @@ FUNCTIONS = (
     "lock_ending",
     "refuse_parts_between",
     "check_wholes",
+    "refuse_repeated_ids",
     "append_batch",
     "append_events",
     "given_signals",

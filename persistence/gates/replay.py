@@ -61,6 +61,10 @@ SET LOCAL idle_in_transaction_session_timeout = 0;
 # An empty table like the one of that name, with its keys and without its foreign keys.
 _EMPTY_COPY: Final = "CREATE TEMPORARY TABLE {table} (LIKE persistence.{table} INCLUDING DEFAULTS INCLUDING INDEXES) ON COMMIT DROP"
 
+# Once a record is purged its key may be used again; the log has both requests.
+_UNIQUE_KEY: Final = "SELECT conname FROM pg_constraint WHERE conrelid = 'pg_temp.outbox_events'::regclass AND contype = 'u'"
+_FREE_KEY: Final = "ALTER TABLE pg_temp.outbox_events DROP CONSTRAINT {key}"
+
 _DIFFERENCES: Final = """
 CREATE TEMPORARY TABLE differences (table_name text, tenant_id uuid, id uuid, kept jsonb, folded jsonb, detail text) ON COMMIT DROP
 """
@@ -204,6 +208,7 @@ async def shadow(connection: asyncpg.Connection) -> None:
     await connection.execute(_SETTINGS)
     for table in TABLES:
         await connection.execute(naming(_EMPTY_COPY, table=table.name))
+    await connection.execute(naming(_FREE_KEY, key=await connection.fetchval(_UNIQUE_KEY)))
 
 
 async def fold(connection: asyncpg.Connection, scope: Scope) -> int:

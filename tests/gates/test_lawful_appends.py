@@ -20,6 +20,7 @@ from persistence.canon import CANON
 from persistence.errors import InvalidInput
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
+from persistence.gates.replay import verify
 from persistence.models import NewSignal, Role, Tenant, new_id
 from persistence.outbox import Delivery
 from persistence.outbox.housekeeping import Housekeeping
@@ -522,6 +523,63 @@ async def test_a_request_that_is_sent_again_after_its_record_was_purged_leaves_n
     assert await Housekeeping(retention=timedelta(days=1)).round(plane) == 1
     assert await send(plane, tenant, asked) == [False]
     assert admin.execute("SELECT count(*) FROM outbox_events").fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_key_whose_record_was_purged_may_be_used_again(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection, audit_dsn: str
+) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    data = {"run_id": str(run.id), "effect_type": "TEST", "effect_spec": {"idempotency_key": "k"}}
+    for _ in range(2):
+        assert await send(plane, tenant, event("EFFECT_REQUESTED", new_id(), 1, data, run)) == [True]
+        assert await worker_with(_deliver).drain(plane) == 1
+        admin.execute("UPDATE outbox_events SET published_at = published_at - interval '1 year', last_event_id = %s", (new_id(),))
+        assert await Housekeeping(retention=timedelta(days=1)).round(plane) == 1
+    connection = await asyncpg.connect(audit_dsn)
+    report = await verify(connection)
+    await connection.close()
+    assert report.differences == []
+
+
+@pytest.mark.usefixtures("way")
+async def test_an_event_id_stands_once_in_a_batch_also_where_a_request_was_known(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+        tx.effects.request(run, "TEST", spec={}, idempotency_key="k")
+    data = {"run_id": str(run.id), "effect_type": "TEST", "effect_spec": {"idempotency_key": "k"}}
+    asked = event("EFFECT_REQUESTED", new_id(), 1, data, run)
+    other = event("RUN_SUSPENDED", run.id, 2, {}, run, id=asked["id"])
+    for batch in ([asked, other], [other, asked]):
+        with pytest.raises(asyncpg.PostgresError, match="event id .* stands twice in the batch") as refused:
+            await send(plane, tenant, *batch)
+        assert refused.value.sqlstate == "PE004"
+
+
+@pytest.mark.usefixtures("way")
+async def test_what_cannot_be_numbered_is_refused_for_good(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+        tx.steps.start(run, step_type="s", index=2**31 - 1)
+    step = event("STEP_STARTED", new_id(), 1, {"run_id": str(run.id), "step_type": "s"}, run)
+    begun = event("RUN_STARTED", new_id(), 0, {}, run, causation_id=None)
+    for batch in ([step], [begun]):
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await send(plane, tenant, *batch)
+        assert refused.value.sqlstate != "40001"
+
+
+@pytest.mark.usefixtures("way")
+async def test_a_version_may_be_text_and_the_run_is_locked_all_the_same(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="r")
+    ended = {**event("RUN_COMPLETED", run.id, 2, {}, run), "aggregate_version": "2"}
+    with pytest.raises(asyncpg.PostgresError, match="cannot end in a transaction that is repeatable read"):
+        async with plane.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            await connection.fetch(APPEND, tenant.tenant_id, plane.settings.user_id, json.dumps([ended]))
+    braced = {**ended, "aggregate_id": "{" + str(run.id) + "}"}
+    assert await send(plane, tenant, braced) == [True]
 
 
 async def _deliver(_: Delivery) -> None:

@@ -206,8 +206,8 @@ async def test_what_was_not_begun_is_handed_back_and_does_not_count(plane: Plane
     assert again.attempt == 1
 
 
-def test_no_index_has_a_column_that_a_lease_changes(admin: psycopg.Connection) -> None:
-    """So leases are taken and given back by heap-only updates."""
+def test_no_index_has_a_column_that_a_claim_changes(admin: psycopg.Connection) -> None:
+    """So leases are taken by heap-only updates."""
     [claim] = admin.execute("SELECT prosrc FROM pg_proc WHERE proname = 'claim_outbox'").fetchone() or ("",)
     [changes] = re.findall(r"UPDATE outbox_queue AS q\s+SET(.*?)FROM", claim, re.DOTALL)
     changed = re.findall(r"^\s+(\w+) =", changes, re.MULTILINE)

@@ -1,5 +1,5 @@
 -- The way of large batches: what append_events does, with all events in one statement, and one statement a kind of aggregate. Smaller batches come here when
--- something is not as it should be, to hear what. Called by append_events, which has let the user in and holds the locks that are needed.
+-- something is not as it should be, to hear what. Called by append_events, which has let the user in and holds the locks of ordering keys.
 -- It is done as though nothing of it were known. What is not new, or not lawful, takes it back; then requests that are known are answered and the rest is done
 -- again, or the first event that does not belong in is named.
 CREATE FUNCTION persistence.append_batch(tenant_id uuid, events jsonb, attachments jsonb, has_ends boolean, event_bytes integer)
@@ -11,6 +11,7 @@ DECLARE
   has_effects boolean := events @? '$[*] ? (@.aggregate_type == "EFFECT")';
   lacks_indexes boolean := events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))';
   known jsonb := '[]';
+  found jsonb;
   asked jsonb := events;  -- without what was known
   batch orchestration_events[];
   deltas aggregate_delta[];
@@ -26,6 +27,9 @@ BEGIN
       events := with_step_indexes(append_batch.tenant_id, events);
     END IF;
     BEGIN
+      IF has_ends THEN
+        done := lock_ending(append_batch.tenant_id, events);
+      END IF;
       WITH inserted AS (
         INSERT INTO orchestration_events AS log (
           tenant_id, id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
@@ -52,6 +56,7 @@ BEGIN
       is_done := true;
     EXCEPTION
       WHEN SQLSTATE 'PE099' THEN
+        violated := NULL;
         is_done := false;
       WHEN unique_violation THEN
         GET STACKED DIAGNOSTICS violated = CONSTRAINT_NAME;
@@ -62,10 +67,13 @@ BEGIN
         END IF;
         is_done := false;
     END;
-    EXIT WHEN is_done OR known <> '[]' OR NOT has_effects;
-    known := known_effects(append_batch.tenant_id, asked);
-    asked := without_known(asked, known);
-    EXIT WHEN known = '[]' OR asked = '[]';
+    EXIT WHEN is_done OR NOT has_effects;
+    found := known_effects(append_batch.tenant_id, asked);
+    EXIT WHEN found = '[]';
+    PERFORM refuse_repeated_ids(asked);
+    known := known || found;
+    asked := without_known(asked, found);
+    EXIT WHEN asked = '[]';
   END LOOP;
 
   IF is_done THEN
@@ -86,7 +94,7 @@ BEGIN
       SELECT e.id, e.sequence_number, e.aggregate_id, true FROM unnest(batch) AS e;
   ELSE
     RETURN QUERY
-      SELECT * FROM explain_missing(append_batch.tenant_id, asked);
+      SELECT * FROM explain_missing(append_batch.tenant_id, asked, violated IS NOT NULL);
   END IF;
 {known_answers}
 END

@@ -74,12 +74,12 @@ BEGIN
     attachments := checked_attachments(events);
   END IF;
   has_ends := events @? '$[*] ? ((@.aggregate_type == "RUN" || @.aggregate_type == "STEP") && @.event_type like_regex "{ending_types}")';
-  IF has_ends THEN
-    done := lock_ending(append_events.tenant_id, events);
-  END IF;
   IF jsonb_array_length(events) > look.one_by_one THEN
     RETURN QUERY SELECT * FROM append_batch(append_events.tenant_id, events, attachments, has_ends, event_bytes);
     RETURN;
+  END IF;
+  IF has_ends THEN
+    done := lock_ending(append_events.tenant_id, events);
   END IF;
 
   FOR e IN
@@ -117,6 +117,7 @@ BEGIN
         WHERE o.tenant_id = append_events.tenant_id
           AND o.idempotency_key = e.event_data #>> '{effect_spec,idempotency_key}';
         IF there <> e.aggregate_id THEN
+          PERFORM refuse_repeated_ids(events);
           known := known || known_effects(append_events.tenant_id, jsonb_build_array(events -> (e.position - 1)::integer));
           causes := causes || jsonb_build_object(e.id, e.causation_id);
           CONTINUE;

@@ -24,7 +24,7 @@ BEGIN
     ORDER BY s.id
     LIMIT window_size
   );
-  IF cardinality(streams) = 1 THEN  -- nothing to draw: whether something is due, the claim sees for itself
+  IF cardinality(streams) = 1 AND NOT EXISTS (SELECT FROM outbox_limits) THEN  -- nothing to draw: whether something is due, the claim sees for itself
     RETURN ARRAY[ROW(streams[1].tenant_id, streams[1].swept_to, most, NULL, false)::outbox_share];
   END IF;
   due := drawn_streams(streams, most);

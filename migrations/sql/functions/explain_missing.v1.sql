@@ -1,6 +1,6 @@
 -- Called when a batch did not go in whole. Either every event is in the log already, as it is here, and the answer is what was appended then;
--- or it raises what is wrong with the first one that is not.
-CREATE FUNCTION persistence.explain_missing(tenant_id uuid, events jsonb)
+-- or it raises what is wrong with the first one that is not. has_rival: whether a unique key was violated, and not only something is not lawful.
+CREATE FUNCTION persistence.explain_missing(tenant_id uuid, events jsonb, has_rival boolean)
 RETURNS TABLE (event_id uuid, sequence_number bigint, aggregate_id uuid, is_new boolean)
 LANGUAGE plpgsql
 AS $$
@@ -160,7 +160,12 @@ BEGIN
     END IF;
   END LOOP;
 
-  IF known = 0 AND NOT is_torn AND events <> '[]' THEN
+  IF known = 0 AND NOT is_torn AND events <> '[]' AND NOT has_rival THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE008',
+      MESSAGE = 'an event would not be lawful as it is recorded',
+      HINT = 'A step that has no step_index gets the next one of its run: it must be below 2147483648, and there must be room for it. First events have aggregate_version 1.';
+  ELSIF known = 0 AND NOT is_torn AND events <> '[]' THEN
     RAISE EXCEPTION USING
       ERRCODE = 'serialization_failure',
       MESSAGE = 'the same was written at the same moment',

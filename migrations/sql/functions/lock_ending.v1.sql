@@ -5,15 +5,15 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   run_ids CONSTANT uuid[] := translate(jsonb_path_query_array(
-    events, '$[*] ? (@.aggregate_type == "RUN" && @.aggregate_version > 1 && @.event_type like_regex "{ending_types}").aggregate_id'
-  )::text, '[]"', '{}');
+    events, '$[*] ? (@.aggregate_type == "RUN" && @.event_type like_regex "{ending_types}").aggregate_id'
+  )::text, '[]{}"', '{}');
   step_ids CONSTANT uuid[] := translate(jsonb_path_query_array(
-    events, '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version > 1 && @.event_type like_regex "{ending_types}").aggregate_id'
-  )::text, '[]"', '{}');
+    events, '$[*] ? (@.aggregate_type == "STEP" && @.event_type like_regex "{ending_types}").aggregate_id'
+  )::text, '[]{}"', '{}');
   -- nobody else can see what begins with the batch
   begun_ids CONSTANT uuid[] := translate(jsonb_path_query_array(
     events, '$[*] ? ((@.aggregate_type == "RUN" || @.aggregate_type == "STEP") && @.aggregate_version == 1).aggregate_id'
-  )::text, '[]"', '{}');
+  )::text, '[]{}"', '{}');
 BEGIN
   IF NOT run_ids <@ begun_ids THEN
     PERFORM FROM runs AS r WHERE r.tenant_id = lock_ending.tenant_id AND r.id = ANY (run_ids) ORDER BY r.id FOR UPDATE;

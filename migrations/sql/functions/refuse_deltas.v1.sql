@@ -20,7 +20,12 @@ BEGIN
     holder
   ) INTO bad USING deltas, kind;
 
-  IF bad.status IS NULL THEN
+  IF bad.id IS NULL THEN  -- all go on as they should, but for a record in the outbox
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE003',
+      MESSAGE = 'an effect of the batch has no record in the outbox',
+      HINT = 'Somebody has removed it: see what persistence fit says.';
+  ELSIF bad.status IS NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE003',
       MESSAGE = format('%s %s does not exist in this tenant', kind, bad.id),

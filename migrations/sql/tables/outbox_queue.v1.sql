@@ -7,7 +7,7 @@
 --
 -- priority: lower goes first. position: place among the entries of its ordering key, the sequence number of its request.
 -- is_counted: whether its lease counts against a limit. died_at: since when it has been a dead letter.
--- No index has a column that a lease changes, so that leases are taken and given back without touching any (heap-only updates).
+-- No index has a column that a claim changes, so that leases are taken without touching any (heap-only updates; those that count against a limit are not).
 --
 -- There is no foreign key to outbox_events: entry and row are written by the same functions, and gates compare them.
 CREATE TABLE persistence.outbox_queue (
