@@ -15,7 +15,7 @@ DECLARE
   asked jsonb := events;  -- without what was known
   batch orchestration_events[];
   deltas aggregate_delta[];
-  is_done boolean;
+  is_done boolean := false;
   first_number bigint;
   last_number bigint;
   violated text;
@@ -57,7 +57,6 @@ BEGIN
     EXCEPTION
       WHEN SQLSTATE 'PE099' THEN
         violated := NULL;
-        is_done := false;
       WHEN unique_violation THEN
         GET STACKED DIAGNOSTICS violated = CONSTRAINT_NAME;
         IF violated NOT IN (
@@ -65,7 +64,6 @@ BEGIN
         ) THEN
           RAISE;
         END IF;
-        is_done := false;
     END;
     EXIT WHEN is_done OR NOT has_effects;
     found := known_effects(append_batch.tenant_id, asked);
@@ -87,9 +85,7 @@ BEGIN
     END IF;
     first_number := batch[1].sequence_number;
     last_number := batch[cardinality(batch)].sequence_number;
-    IF first_number <= 102400 AND (first_number - 1) / 100 < last_number / 100 THEN
-      done := learn_sizes(first_number, last_number);
-    END IF;
+{young_log}
     RETURN QUERY
       SELECT e.id, e.sequence_number, e.aggregate_id, true FROM unnest(batch) AS e;
   ELSE

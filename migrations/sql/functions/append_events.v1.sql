@@ -40,6 +40,7 @@ DECLARE
   known jsonb := '[]';
   causes jsonb := '{}';  -- by the request of an effect that was known already, what had caused it
   first_number bigint;
+  last_number bigint;
   batch orchestration_events[];
   deltas aggregate_delta[];
   done boolean;
@@ -201,6 +202,7 @@ BEGIN
 
     previous := logged;
     first_number := coalesce(first_number, logged.sequence_number);
+    last_number := logged.sequence_number;
     IF has_ends THEN
       batch := batch || logged;
       deltas := deltas || d;
@@ -215,9 +217,7 @@ BEGIN
   IF has_ends AND batch IS NOT NULL THEN
     done := end_parts(batch, deltas);
   END IF;
-  IF first_number <= 102400 AND (first_number - 1) / 100 < previous.sequence_number / 100 THEN
-    done := learn_sizes(first_number, previous.sequence_number);
-  END IF;
+{young_log}
 {known_answers}
 END
 $$;
