@@ -3,7 +3,6 @@
 import argparse
 import statistics
 import tempfile
-import uuid
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -59,15 +58,6 @@ def _round(rates: dict[str, list[float]], dsn: str, folder: str, seconds: float)
     done, recorded = alone("put_and_record", dsn=dsn, callers=64)
     note("library with recording, 64 callers", done)
     note("of them recorded by then", recorded)
-    port_file = str(Path(folder, uuid.uuid4().hex))
-    together = [
-        Part("data", "service", {"dsn": dsn, "folder": folder, "port_file": port_file, "seconds": seconds}),
-        Part("data", "clients", {"port_file": port_file, "callers": 64, "seconds": seconds}),
-    ]
-    _, [waiting, (posted, middle, late)] = run_together(together)
-    note("HTTP with recording, 64 connections", posted)
-    note("of them recorded a second later", posted - waiting)
-    say(f"  HTTP latency: p50 {middle * 1000:.1f}, p99 {late * 1000:.1f} ms")
 
 
 if __name__ == "__main__":

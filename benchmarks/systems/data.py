@@ -8,17 +8,14 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from benchmarks.processes import Gate
+from benchmarks.systems.http import DATA as BODY
 from benchmarks.systems.plane import ACTOR, as_service, tenant_of
 from persistence import Plane
 from persistence.ingest import Ingest
 from persistence.ingest.index import initialize_database
 from persistence.ingest.registry import Registry
-from persistence.models import Role
-from persistence.service import create_app
-from persistence.service.server import listen, serve
 
 SCOPE = "bench.posts"
-BODY = b'{"text":"' + b"x" * 1013 + b'"}'
 
 
 def write_and_sync(folder: str, seconds: float, gate: Gate) -> int:
@@ -89,53 +86,6 @@ async def _posted(ingest: Ingest, tenant_id: UUID, callers: int, seconds: float)
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return done
-
-
-async def service(dsn: str, folder: str, port_file: str, seconds: float, gate: Gate) -> int:
-    """Serves for so long; where and with which token stands in a file. Returns how many posts wait to be recorded at the end."""
-    stop = asyncio.Event()
-    async with Plane(dsn=as_service(dsn)) as plane, Ingest(Path(folder, uuid4().hex), plane) as ingest:
-        tenant_id = await tenant_of(plane)
-        token, _ = await plane.tokens.issue(tenant_id, "bench", role=Role.OPERATOR, acts_as=ACTOR, actor=ACTOR)
-        with listen("127.0.0.1", 0) as listening:
-            serving = asyncio.create_task(serve(create_app(plane, ingest, requests_per_second=1_000_000), listening, stop))
-            Path(port_file).write_text(f"{listening.url.rpartition(':')[2]} {token}")
-            gate.wait()
-            await asyncio.sleep(seconds + 1)
-            waiting, _ = await ingest.waiting(tenant_id)
-            stop.set()
-            await serving
-            return waiting
-
-
-async def clients(port_file: str, callers: int, seconds: float, gate: Gate) -> tuple[int, float, float]:
-    """Posts on so many connections that are kept open. How many, and the median and 99th percentile of the seconds they took."""
-    while not Path(port_file).exists():
-        await asyncio.sleep(0.05)
-    gate.wait()
-    port, token = Path(port_file).read_text().split()
-    request = (
-        f"POST /v1/data/{SCOPE} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(BODY)}\r\n\r\n"
-    ).encode() + BODY
-    end = time.monotonic() + seconds
-    taken: list[float] = []
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
-        while time.monotonic() < end:
-            begun = time.monotonic()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 201"), head
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(int(length.split(b":")[1]))
-            taken.append(time.monotonic() - begun)
-        writer.close()
-
-    await asyncio.gather(*(client() for _ in range(callers)))
-    taken.sort()
-    return len(taken), taken[len(taken) // 2], taken[len(taken) * 99 // 100]
 
 
 def listing(folder: str, files: int, rounds: int, gate: Gate) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +34,7 @@ from persistence.gates.checks import Check, load, select, shipped_suites
 from persistence.gates.code import RULES, scan
 from persistence.gates.documentation import describe
 from persistence.gates.fit import Options, Outcome, Runner, open_runner
+from persistence.gates.reach import Reach, reach_of
 from persistence.gates.record import record
 from persistence.gates.reports import ReportFormat, render
 
@@ -70,6 +72,12 @@ def fit_run(
     since: Annotated[
         str | None, typer.Option("--since", help="Expensive checks look at what is newer only: 36h, 7d, or a time.")
     ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Look at everything. Without it, where the last recorded run of these checks was lawful they go on."
+        ),
+    ] = False,
     sample: Annotated[float, typer.Option("--sample", help="Expensive checks look at so many percent only.")] = 100.0,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds for one check.")] = 900.0,
     jobs: Annotated[
@@ -93,9 +101,11 @@ def fit_run(
     )
     if keep and (names or dsn):
         raise ConfigurationError("--record is for all checks of the database that is worked with", hint="leave out names and --dsn")
+    if whole and options.is_confined:
+        raise ConfigurationError("--all looks at everything", hint="leave out --since and --sample")
     checks = select([*shipped_suites(), *load(checks_from or ())], names or ())
     try:
-        outcomes = run(_run_checks(checks, options, dsn, data_dir, watch=output is ReportFormat.TABLE, keep=keep))
+        outcomes = run(_run_checks(checks, options, dsn, data_dir, whole=whole, watch=output is ReportFormat.TABLE, keep=keep))
     except PersistenceError as error:
         print_error(error)
         raise typer.Exit(2) from error
@@ -129,14 +139,24 @@ def fit_list(
 
 
 async def _run_checks(
-    checks: Sequence[Check], options: Options, dsn: str | None, data_dir: Path | None, *, watch: bool, keep: bool
+    checks: Sequence[Check], options: Options, dsn: str | None, data_dir: Path | None, *, whole: bool, watch: bool, keep: bool
 ) -> list[Outcome]:
     settings = settings_for(data_dir)
     async with open_runner(settings, options, dsn) as runner:
         begun = time.monotonic()
+        reach: Reach | None
+        reach, lawful_until = await reach_of(runner.audit_dsn, settings, checks)
+        if options.is_confined:
+            reach = None
+        elif lawful_until is not None and not whole:
+            runner.options = options = replace(options, since=lawful_until)
+            error_console.print(
+                f"what happened since {lawful_until:%Y-%m-%d %H:%M:%S %Z}; before that all was lawful when it was looked at (--all: everything)"
+            )
         outcomes = await _watched(runner, checks, watch=watch)
         if keep:
-            await record(runner.audit_dsn, settings, outcomes, options, seconds=time.monotonic() - begun, actor=operator())
+            seconds = time.monotonic() - begun
+            await record(runner.audit_dsn, settings, outcomes, options, seconds=seconds, actor=operator(), reach=reach)
         return outcomes
 
 

@@ -32,9 +32,10 @@ _HEAD_LINE: Final = re.compile(r"-- ([a-z]+): (.*)")
 _VARIABLE: Final = re.compile(r"(?<!:):(?:'(\w+)'|(\w+))")
 # Without a sample the clause is left out, so that the planner is free to use an index.
 _SAMPLE_CLAUSE: Final = " TABLESAMPLE SYSTEM (:sample)"
-_WHOLE: Final = 100.0
 # So are lines that end so, when nothing is too old to be looked at.
 _SINCE_LINE: Final = "  -- since"
+WHOLE: Final = 100.0
+"""The sample, in percent, that leaves nothing out."""
 ALWAYS: Final = "-infinity"
 """The moment that everything is younger than."""
 
@@ -60,10 +61,15 @@ class Check:
     def id(self) -> str:
         return f"{self.suite}/{self.name}"
 
+    @property
+    def is_confined(self) -> bool:
+        """Whether it can look at what is newer only."""
+        return self.needs == "fold" or ":'since'" in self.sql
+
     def statement(self, variables: dict[str, Any]) -> str:
         """The query with its variables filled in."""
         sql = self.sql
-        if variables["sample"] >= _WHOLE:
+        if variables["sample"] >= WHOLE:
             sql = sql.replace(_SAMPLE_CLAUSE, "")
         if variables["since"] == ALWAYS:
             sql = "\n".join(line for line in sql.splitlines() if not line.endswith(_SINCE_LINE))

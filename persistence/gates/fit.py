@@ -21,7 +21,7 @@ from persistence.database.server import open_server
 from persistence.database.sql_files import SQL, read
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, PersistenceError, ServerError
-from persistence.gates.checks import ALWAYS, Check
+from persistence.gates.checks import ALWAYS, WHOLE, Check
 from persistence.gates.replay import Scope, check_auditor, compare
 from persistence.gates.statements import plans, shipped_statements
 from persistence.settings import Settings
@@ -89,6 +89,11 @@ class Options:
     schemas: tuple[str, ...] = ("persistence",)
     since: datetime | None = None
     sample: float = 100.0
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether not everything is looked at."""
+        return self.since is not None or self.sample < WHOLE
 
     def __post_init__(self) -> None:
         if not 0 < self.sample <= 100:

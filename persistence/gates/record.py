@@ -7,6 +7,7 @@ from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.pool import connected
 from persistence.encoding import encode
 from persistence.gates.fit import Options, Outcome
+from persistence.gates.reach import Reach, described
 from persistence.settings import Settings
 
 # Records a run of the gates.
@@ -14,20 +15,27 @@ _RECORD: Final = "SELECT persistence.record_gates($1::text::jsonb, $2)"
 
 
 async def record(
-    dsn: str, settings: Settings, outcomes: Sequence[Outcome], options: Options, *, seconds: float, actor: str
+    dsn: str,
+    settings: Settings,
+    outcomes: Sequence[Outcome],
+    options: Options,
+    *,
+    seconds: float,
+    actor: str,
+    reach: Reach | None = None,
 ) -> None:
     """Records a run, without what was found: that may be of any tenant. dsn: a login with persistence_auditor.
 
-    seconds: how long the run took. Raises one of this package's exceptions.
+    seconds: how long the run took. reach: what it has seen; None: not all. Raises one of this package's exceptions.
     """
     try:
         async with connected(dsn, settings) as connection:
-            await connection.execute(_RECORD, encode(_findings(outcomes, options, seconds)), actor)
+            await connection.execute(_RECORD, encode(_findings(outcomes, options, seconds, reach)), actor)
     except DATABASE_ERRORS as error:
         raise translated(error) from error
 
 
-def _findings(outcomes: Sequence[Outcome], options: Options, seconds: float) -> dict[str, Any]:
+def _findings(outcomes: Sequence[Outcome], options: Options, seconds: float, reach: Reach | None) -> dict[str, Any]:
     return {
         "checks": [
             {
@@ -43,4 +51,5 @@ def _findings(outcomes: Sequence[Outcome], options: Options, seconds: float) -> 
         "seconds": round(seconds, 3),
         "since": options.since.isoformat() if options.since else None,
         "sample": options.sample,
+        **({"reach": described(reach)} if reach else {}),
     }
