@@ -13,7 +13,7 @@ from benchmarks.processes import Part, run_together
 from benchmarks.server import BenchServer
 from benchmarks.systems import plane
 
-WORKS = (("signals", 1), ("signals", 4), ("signals", 64), ("data", 1), ("data", 64))
+WORKS = (("signals", 1), ("signals", 16), ("signals", 64), ("data", 1), ("data", 64), ("data", 256))
 
 
 def main() -> None:

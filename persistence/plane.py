@@ -1,7 +1,7 @@
 """What services hold in their hands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from inspect import isawaitable
 from types import TracebackType
@@ -14,14 +14,17 @@ from sqlalchemy import text
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from persistence.context import Context
-from persistence.database.grouping import Appender
+from persistence.database.appending import Appender, Receiver, Reception, Rows
 from persistence.database.migrator import head_revision
 from persistence.database.pool import check_server, open_pool, service_user
+from persistence.database.retry import retried
 from persistence.database.server import Server, open_server
 from persistence.database.wake import Bell
 from persistence.dead_letters import DeadLetters
 from persistence.errors import ConfigurationError, Conflict, InvalidInput, PersistenceError, first_problem
 from persistence.limits import Limits
+from persistence.models import NewSignal, Signal
+from persistence.repositories.signals import documents, received
 from persistence.settings import Overrides, Settings
 from persistence.telemetry import watch_pool
 from persistence.tenants import TenantAdministration
@@ -51,6 +54,7 @@ class Plane:
         self._server: Server | None = None
         self._bell: Bell | None = None
         self._appender: Appender | None = None
+        self._receiver: Receiver | None = None
 
     async def open(self) -> Self:
         """Connects. Raises ServerError when the server is missing, too old, unreachable or not migrated."""
@@ -63,7 +67,8 @@ class Plane:
                 self.settings = settings_with(self.settings, {"user_id": await service_user(pool)})
             watch_pool(pool)
             bell = self._bell = await resources.enter_async_context(Bell(pool))
-            self._server, self._pool, self._appender = server, pool, Appender(pool, self.settings, bell)
+            self._server, self._pool = server, pool
+            self._appender, self._receiver = Appender(pool, self.settings, bell), Receiver(pool, self.settings)
             self._resources = resources.pop_all()
         return self
 
@@ -132,6 +137,27 @@ class Plane:
         assert self._appender is not None
         context = self._context(tenant_id, actor, user_id, source, correlation_id, causation_id)
         return Transaction(context, self.settings, pool, self._appender, self.wake)
+
+    async def receive(
+        self, tenant_id: UUID, signals: Sequence[NewSignal], *, actor: str, user_id: UUID | None = None, source: str = "service"
+    ) -> list[Signal]:
+        """Takes signals in, each (source_channel, source_id) once, and commits: in one round trip, together with those of callers that come at
+        the same time. One answer a signal, in the order given; ``is_new`` says whether this call received it. Arguments as for ``transaction``.
+
+        The same source with another type or payload is an IdempotencyMismatch, and then none of these is taken in.
+        """
+        if not signals or self.settings.transaction_pooler:
+            async with self.transaction(tenant_id, actor=actor, user_id=user_id, source=source) as tx:
+                return await tx.signals.receive_many(signals)
+        assert self._receiver is not None
+        receiver = self._receiver
+        context = self._context(tenant_id, actor, user_id, source)
+        reception = Reception(documents(context, signals), len(signals))
+
+        async def once() -> Rows:
+            return await receiver.receive((context.tenant_id, context.user_id), reception)
+
+        return received(context, signals, await retried(once, self.settings))
 
     def snapshot(
         self,

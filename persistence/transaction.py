@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 
 from persistence.context import Context
+from persistence.database.appending import Appender, Batch, Reception, append, receive
 from persistence.database.failures import DATABASE_ERRORS, is_transient, translated
-from persistence.database.grouping import Appender, Batch, Reception, append, receive
 from persistence.database.pool import enter_tenant, time_limits
 from persistence.database.reading import read_rows
 from persistence.database.retry import retried
@@ -145,11 +145,11 @@ class Transaction:
 
         return await self._attempt(read)
 
-    async def receive(self, signals: str) -> Sequence[asyncpg.Record]:
-        """Sends what is buffered, then takes signals in; see SignalRepository.receive_many. Kept like a batch until the transaction has ended."""
+    async def receive(self, signals: str, count: int) -> Sequence[asyncpg.Record]:
+        """Sends what is buffered, then takes so many signals in: see SignalRepository.receive_many. Kept like a batch until the transaction ends."""
         self._check_usable()
         self._buffer.seal()
-        reception = Reception(signals)
+        reception = Reception(signals, count)
         self._buffer.sent.append(reception)
         await self._attempt(self._deliver)
         return reception.answers or []
@@ -241,7 +241,7 @@ class Transaction:
                 return
             [*others, last] = self._buffer.sent
             if not others and isinstance(last, Batch) and not self.settings.transaction_pooler:
-                self._rows[:] = await self._appender.append(self.context.tenant_id, self.context.user_id, last)
+                self._rows[:] = await self._appender.append((self.context.tenant_id, self.context.user_id), last)
                 return
         await self._deliver()
         await self._connection.execute("COMMIT")
@@ -254,12 +254,13 @@ class Transaction:
         if self._connection is None:
             await self._begin()
         place = self.context.tenant_id, self.context.user_id
+        proof = proof_of(self.settings, *place)
         while self._delivered < len(self._buffer.sent):
             item = self._buffer.sent[self._delivered]
             if isinstance(item, Reception):
-                await receive(self._connection, *place, item)
+                await receive(self._connection, place, item, proof)
             else:
-                self._rows.extend(await append(self._connection, *place, item.text, proof_of(self.settings, *place)))
+                self._rows.extend(await append(self._connection, place, item.text, proof))
             self._delivered += 1
 
     async def _begin(self) -> None:

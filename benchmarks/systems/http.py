@@ -21,7 +21,7 @@ DATA = b'{"text":"' + b"x" * 1013 + b'"}'
 async def service(dsn: str, folder: str, port_file: str, seconds: float, gate: Gate) -> int:
     """Serves for so long; where and with which token stands in a file. Returns how many posts of data wait to be recorded at the end."""
     stop = asyncio.Event()
-    async with Plane(dsn=as_service(dsn)) as plane, Ingest(Path(folder, uuid4().hex), plane) as ingest:
+    async with Plane(dsn=as_service(dsn)) as plane, Ingest(Path(folder, uuid4().hex), plane, writes_apart=True) as ingest:
         tenant_id = await tenant_of(plane)
         token, _ = await plane.tokens.issue(tenant_id, "bench", role=Role.OPERATOR, acts_as=ACTOR, actor=ACTOR)
         with listen("127.0.0.1", 0) as listening:

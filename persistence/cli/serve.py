@@ -41,7 +41,10 @@ def serve_command(
             settings = settings_for(data_dir)
             if "pool_max" not in settings.model_fields_set:
                 settings = settings.model_copy(update={"pool_max": max(_POOL, settings.pool_min)})
-            async with Plane(settings=settings) as plane, open_ingest(settings, plane, max_bytes=max_data * MEBIBYTE) as ingest:
+            async with (
+                Plane(settings=settings) as plane,
+                open_ingest(settings, plane, max_bytes=max_data * MEBIBYTE, writes_apart=True) as ingest,
+            ):
                 await check_signing(plane.pool, settings)
                 ingest.rules.rules()  # says now what is wrong with them
                 app = create_app(plane, ingest, max_body=max_body * MEBIBYTE, requests_per_second=requests_per_second)

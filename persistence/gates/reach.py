@@ -69,7 +69,7 @@ async def reach_of(dsn: str, settings: Settings, checks: Sequence[Check]) -> tup
     """
     try:
         async with connected(dsn, settings) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            present = await connection.fetchrow(_PRESENT)
+            [present] = await connection.fetch(_PRESENT)
             reach = Reach(present["transaction"], present["epoch"], _digest(checks))
             former = await _lawful(connection, reach, checks)
             if former is None:
@@ -82,12 +82,14 @@ async def reach_of(dsn: str, settings: Settings, checks: Sequence[Check]) -> tup
 async def _lawful(connection: asyncpg.Connection, reach: Reach, checks: Sequence[Check]) -> dict[str, Any] | None:
     """The reach of the last run, if these checks may go on from it."""
     text = await connection.fetchval(_LAST)
-    run = decode(text) if text else {"checks": (), "reach": {"epoch": None, "checks": None}}
-    confined = {check.id for check in checks if check.is_confined}
-    broken = {check["id"] for check in run["checks"] if check["verdict"] in {"violated", "failed"}}
+    if text is None:
+        return None
+    run: dict[str, Any] = decode(text)
     former: dict[str, Any] = run["reach"]
-    is_same = (former["epoch"], former["checks"]) == (reach.epoch, reach.checks) and former["transaction"] <= reach.transaction
-    return former if is_same and not broken & confined else None
+    if (former["epoch"], former["checks"]) != (reach.epoch, reach.checks) or former["transaction"] > reach.transaction:
+        return None
+    broken = {check["id"] for check in run["checks"] if check["verdict"] in {"violated", "failed"}}
+    return None if broken & {check.id for check in checks if check.is_confined} else former
 
 
 def described(reach: Reach) -> dict[str, Any]:

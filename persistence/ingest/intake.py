@@ -77,15 +77,21 @@ class Ingest:
         *,
         max_bytes: int = DATA_INGEST_MAX_SIZE,
         stamps: Stamps | None = None,
+        writes_apart: bool = False,
     ) -> None:
-        """plane: none: nothing is recorded by this object. max_bytes: of a post's data. stamps: the clock, for tests."""
+        """plane: none: nothing is recorded by this object. max_bytes: of a post's data. stamps: the clock, for tests.
+
+        writes_apart: files are written by a process of their own, which does not compete with this one for the interpreter: for a service that
+        takes in many at a time. The module that starts it has to be importable (``if __name__ == "__main__"``).
+        """
         self.stores = Stores(folder, stamps)
         self.max_bytes = max_bytes
         self.rules = RuleFile(folder)
         self._attendant = Attendant(self.stores, Recorder(plane, self.rules) if plane else None)
-        self._writer = Writer(self.stores)
+        self._writer = Writer(self.stores, is_apart=writes_apart)
 
     async def __aenter__(self) -> Self:
+        await self._writer.begin()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -298,10 +304,12 @@ class Ingest:
         return Sender.made(actor=actor, user_id=user_id, source=source, correlation_id=correlation_id)
 
 
-def open_ingest(settings: Settings, plane: Plane | None, *, max_bytes: int = DATA_INGEST_MAX_SIZE) -> Ingest:
-    """The data files of an installation."""
+def open_ingest(
+    settings: Settings, plane: Plane | None, *, max_bytes: int = DATA_INGEST_MAX_SIZE, writes_apart: bool = False
+) -> Ingest:
+    """The data files of an installation. Arguments as of ``Ingest``."""
     folder = (settings.ingest_dir or settings.data_dir / "ingest").expanduser().resolve()
-    return Ingest(folder, plane, max_bytes=max_bytes)
+    return Ingest(folder, plane, max_bytes=max_bytes, writes_apart=writes_apart)
 
 
 async def _on_disk(work: Callable[..., T], *arguments: Any) -> T:

@@ -6,7 +6,7 @@ import orjson
 
 from persistence.canon import CANON
 from persistence.context import Context
-from persistence.database.grouping import Batch, Reception
+from persistence.database.appending import Batch, Reception
 from persistence.encoding import check, encode_bytes
 from persistence.errors import Conflict, InvalidInput, TooLarge
 from persistence.models import NewEvent

@@ -5,7 +5,10 @@ from datetime import datetime
 from typing import Any, Unpack
 from uuid import UUID
 
+import asyncpg
+
 from persistence.canon import CANON
+from persistence.context import Context
 from persistence.database.tables import SIGNALS
 from persistence.encoding import check, encode
 from persistence.errors import InvalidInput
@@ -52,22 +55,7 @@ class SignalRepository(AggregateRepository[Signal]):
         """Takes signals in, in one round trip. One answer a signal, in the order given."""
         if not signals:
             return []
-        context = self._work.context
-        rows = await self._work.receive(
-            encode([self._document(signal, f"signals[{index}]") for index, signal in enumerate(signals)])
-        )
-        return [
-            Signal.made(
-                tenant_id=context.tenant_id,
-                actor=context.actor,
-                source_channel=signal.source_channel,
-                source_id=signal.source_id,
-                signal_type=signal.signal_type,
-                payload=signal.payload,
-                **{name: value for name, value in row.items() if name != "position_in_batch"},
-            )
-            for signal, row in zip(signals, rows, strict=True)
-        ]
+        return received(self._work.context, signals, await self._work.receive(documents(self._work.context, signals), len(signals)))
 
     def record(self, signal: NewSignal, *, signal_id: UUID | None = None, **details: Unpack[Details]) -> Signal:
         """Buffers the reception of a signal that is known to be new: when it is not, sending it raises SignalKnown."""
@@ -96,32 +84,53 @@ class SignalRepository(AggregateRepository[Signal]):
         """Takes a failed signal up again; counts one retry."""
         return self._advance(signal, "SIGNAL_RETRIED", {}, details)
 
-    def _document(self, signal: NewSignal, place: str) -> dict[str, Any]:
-        context = self._work.context
-        data = {
-            "source_channel": signal.source_channel,
-            "source_id": signal.source_id,
-            "signal_type": signal.signal_type,
-            "payload": signal.payload,
-        }
-        attributes = _attributes(signal.attributes)
-        if attributes:
-            data["attributes"] = attributes
-        check(data, place)
-        if signal.occurred_at is not None and signal.occurred_at.tzinfo is None:
-            raise InvalidInput(
-                f"{place}.occurred_at: has no time zone", hint="give it one, such as datetime.UTC", field=f"{place}.occurred_at"
-            )
-        CANON.event_types["SIGNAL_RECEIVED"].check_data(data, creates=True)
-        return {
-            **data,
-            "id": new_id(),
-            "event_id": new_id(),
-            "correlation_id": signal.correlation_id or context.correlation_id or new_id(),
-            "actor": context.actor,
-            "source": context.source,
-            "occurred_at": signal.occurred_at,
-        }
+
+def documents(context: Context, signals: Sequence[NewSignal]) -> str:
+    """What ``receive_signals`` takes. Raises InvalidInput, naming the field."""
+    return encode([_document(context, signal, f"signals[{index}]") for index, signal in enumerate(signals)])
+
+
+def received(context: Context, signals: Sequence[NewSignal], rows: Sequence[asyncpg.Record]) -> list[Signal]:
+    """The signals as they are there, of the rows that ``receive_signals`` answered with."""
+    return [
+        Signal.made(
+            tenant_id=context.tenant_id,
+            actor=context.actor,
+            source_channel=signal.source_channel,
+            source_id=signal.source_id,
+            signal_type=signal.signal_type,
+            payload=signal.payload,
+            **{name: value for name, value in row.items() if name != "position_in_batch"},
+        )
+        for signal, row in zip(signals, rows, strict=True)
+    ]
+
+
+def _document(context: Context, signal: NewSignal, place: str) -> dict[str, Any]:
+    data = {
+        "source_channel": signal.source_channel,
+        "source_id": signal.source_id,
+        "signal_type": signal.signal_type,
+        "payload": signal.payload,
+    }
+    attributes = _attributes(signal.attributes)
+    if attributes:
+        data["attributes"] = attributes
+    check(data, place)
+    if signal.occurred_at is not None and signal.occurred_at.tzinfo is None:
+        raise InvalidInput(
+            f"{place}.occurred_at: has no time zone", hint="give it one, such as datetime.UTC", field=f"{place}.occurred_at"
+        )
+    CANON.event_types["SIGNAL_RECEIVED"].check_data(data, creates=True)
+    return {
+        **data,
+        "id": new_id(),
+        "event_id": new_id(),
+        "correlation_id": signal.correlation_id or context.correlation_id or new_id(),
+        "actor": context.actor,
+        "source": context.source,
+        "occurred_at": signal.occurred_at,
+    }
 
 
 def _attributes(given: dict[str, Any] | None) -> dict[str, Any]:

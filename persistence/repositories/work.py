@@ -29,5 +29,5 @@ class Work(Protocol):
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then reads, in the tenant's context. All raise this package's exceptions."""
 
-    async def receive(self, signals: str) -> Sequence[asyncpg.Record]:
-        """Sends what is buffered, then takes signals in: a JSON array for receive_signals."""
+    async def receive(self, signals: str, count: int) -> Sequence[asyncpg.Record]:
+        """Sends what is buffered, then takes so many signals in: a JSON array for receive_signals."""

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Annotated, TypedDict
 from uuid import UUID
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from persistence.errors import NotAuthenticated
-from persistence.models import Bearer, Role
+from persistence.models import Bearer, NewSignal, Role, Signal
 from persistence.plane import Plane
 from persistence.service.problems import Refused
 from persistence.service.token_cache import TokenCache
@@ -24,10 +24,6 @@ COOKIE = "persistence_session"
 _SOURCE = "http"
 STREAMS_OF_TOKEN = 20
 STREAMS_OF_TENANT = 100
-
-_scheme = HTTPBearer(
-    auto_error=False, scheme_name="token", description="A token of `persistence token issue`: it names its tenant, role and actor."
-)
 
 
 class RateLimit:
@@ -90,6 +86,10 @@ class Caller:
         """For questions: all that is read is of one moment."""
         return self.plane.snapshot(self.bearer.tenant_id, **self.circumstances)
 
+    async def receive(self, signal: NewSignal) -> Signal:
+        [received] = await self.plane.receive(self.bearer.tenant_id, [signal], **self.circumstances)
+        return received
+
     def transaction(self) -> Transaction:
         return self.plane.transaction(self.bearer.tenant_id, **self.circumstances)
 
@@ -117,18 +117,21 @@ async def identify(request: Request, text: str | None, *, without_database: bool
     return Caller(plane_of(request), bearer, partial(tokens.bearer, text))
 
 
-def needs(role: Role, *, without_database: bool = False) -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, who must have at least this role. without_database: even while it is away."""
+class Needs(HTTPBearer):
+    """A dependency: the caller, who must have at least a role. (One dependency for token and caller: each costs FastAPI as much as all of this.)"""
 
-    async def caller(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_scheme)] = None
-    ) -> Caller:
-        text = credentials.credentials if credentials else None
-        found = await identify(request, text, without_database=without_database)
-        require(found, role)
+    def __init__(self, role: Role, *, without_database: bool = False) -> None:
+        """without_database: even while it is away."""
+        said = "A token of `persistence token issue`: it names its tenant, role and actor."
+        super().__init__(auto_error=False, scheme_name="token", description=said)
+        self._role = role
+        self._without_database = without_database
+
+    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
+        credentials = await super().__call__(request)
+        found = await identify(request, credentials.credentials if credentials else None, without_database=self._without_database)
+        require(found, self._role)
         return found
-
-    return caller
 
 
 @contextmanager
@@ -158,6 +161,6 @@ def require(caller: Caller, role: Role) -> None:
         raise Refused(403, f"the token {caller.bearer.name!r} is a {caller.bearer.role}'s; this takes {role}", "use another token")
 
 
-Reading = Annotated[Caller, Depends(needs(Role.READER))]
-Operating = Annotated[Caller, Depends(needs(Role.OPERATOR))]
-Administering = Annotated[Caller, Depends(needs(Role.ADMIN))]
+Reading = Annotated[Caller, Depends(Needs(Role.READER))]
+Operating = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
+Administering = Annotated[Caller, Depends(Needs(Role.ADMIN))]

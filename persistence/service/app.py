@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,7 +23,6 @@ from persistence.service.collector import Collector
 from persistence.service.console import console
 from persistence.service.console.sessions import Sessions
 from persistence.service.examples import illustrated
-from persistence.service.parameters import check_names
 from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
 
@@ -85,7 +84,7 @@ def create_app(
     app.state.streams = Counter()
     problems.install(app)
     for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens):
-        app.include_router(part.router, dependencies=[Depends(check_names)])
+        app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]
     app.add_route("/console", _to_console, include_in_schema=False)
@@ -105,11 +104,10 @@ def _say_if_broken(attending: asyncio.Task[None]) -> None:
 
 
 class _Compressed(GZipMiddleware):
-    """All but data files: compressing them would keep everybody else waiting."""
+    """What is asked for, but data files: compressing them would keep everybody else waiting."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_file = scope["type"] == "http" and _FILE.search(scope["path"])
-        if is_file:
-            await self.app(scope, receive, send)
-        else:
+        if scope["type"] == "http" and scope["method"] == "GET" and not _FILE.search(scope["path"]):
             await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)

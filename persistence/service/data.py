@@ -19,19 +19,19 @@ from persistence.ingest import Ingest, IngestResponse
 from persistence.ingest.registry import IndexEntry
 from persistence.ingest.threads import in_thread
 from persistence.models import Role
-from persistence.service.access import Caller, needs
-from persistence.service.parameters import Limit
+from persistence.service.access import Caller, Needs
+from persistence.service.parameters import Limit, StrictRoute
 from persistence.service.problems import Refused, responses
 
-router = APIRouter(prefix="/v1/data", tags=["data"])
+router = APIRouter(prefix="/v1/data", tags=["data"], route_class=StrictRoute)
 
 _READ_AT_ONCE: Final = 256 * 1024
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait=(\d{1,3})(?:$|[,;\s])")
 _LONGEST_WAIT: Final = 60
 
 # Data come in, and can be read, while the database is away.
-Looking = Annotated[Caller, Depends(needs(Role.READER, without_database=True))]
-Sending = Annotated[Caller, Depends(needs(Role.OPERATOR, without_database=True))]
+Looking = Annotated[Caller, Depends(Needs(Role.READER, without_database=True))]
+Sending = Annotated[Caller, Depends(Needs(Role.OPERATOR, without_database=True))]
 ScopeName = Annotated[str, Path(description="``source.category[.subcategory]``.", examples=["github.issues"])]
 CollectedAt = Annotated[str, Path(description="When it was collected.", examples=["2026-01-21T10:00:00Z"])]
 CollectedAtOrLatest = Annotated[str, Path(description="When it was collected, or ``latest``.", examples=["latest"])]
@@ -84,7 +84,7 @@ class Scopes(BaseModel):
     items: Sequence[Scope]
 
 
-def ingest_of(request: Request) -> Ingest:
+async def ingest_of(request: Request) -> Ingest:
     ingest: Ingest = request.app.state.ingest
     return ingest
 
@@ -117,7 +117,6 @@ async def scopes(caller: Looking, files: Files) -> Scopes:
 async def post(
     request: Request,
     caller: Sending,
-    files: Files,
     scope: ScopeName,
     response: Response,
     *,
@@ -131,6 +130,7 @@ async def post(
 ) -> IngestResponse:
     """Stores one JSON object as a data file. It is durable and can be read once this answers; the database is told then, or when it is back."""
     bearer = caller.bearer
+    files = await ingest_of(request)  # as a dependency it would cost the commonest request more than the authentication does
     try:
         receipt = await files.put(
             bearer.tenant_id,

@@ -20,10 +20,10 @@ from persistence.queries.dead_letters import (
     dead_letters,
 )
 from persistence.service.access import Caller, Operating, Reading
-from persistence.service.parameters import Limit, Since, Until
+from persistence.service.parameters import Limit, Since, StrictRoute, Until
 from persistence.service.problems import responses
 
-router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], route_class=StrictRoute)
 
 
 class DeadLetter(BaseModel):

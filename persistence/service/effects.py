@@ -11,10 +11,10 @@ from persistence.queries.effect_diagnosis import EffectDiagnosis, diagnose_effec
 from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
-from persistence.service.parameters import Cursor, Limit
+from persistence.service.parameters import Cursor, Limit, StrictRoute
 from persistence.service.problems import responses
 
-router = APIRouter(prefix="/v1/effects", tags=["effects"])
+router = APIRouter(prefix="/v1/effects", tags=["effects"], route_class=StrictRoute)
 
 EffectId = Annotated[UUID, Path(description="Id of an effect.")]
 

@@ -13,10 +13,10 @@ from persistence.errors import InvalidInput, NotAuthenticated, PersistenceError,
 from persistence.models import Event, Position
 from persistence.queries.subscription import follow
 from persistence.service.access import Caller, Reading, streaming
-from persistence.service.parameters import Limit
+from persistence.service.parameters import Limit, StrictRoute
 from persistence.service.problems import responses
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = APIRouter(prefix="/v1/events", tags=["events"], route_class=StrictRoute)
 
 _HEARTBEAT_SECONDS = 15.0
 _CHECK_SECONDS = 30.0

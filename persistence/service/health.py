@@ -14,9 +14,10 @@ from persistence.database.migrator import head_revision
 from persistence.database.pool import check_connection, connected
 from persistence.errors import PersistenceError
 from persistence.service.access import plane_of
+from persistence.service.parameters import StrictRoute
 from persistence.service.problems import Problem, Refused, problem
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=StrictRoute)
 
 _metrics_token = HTTPBearer(auto_error=False, scheme_name="metrics token", description="The value of PERSISTENCE_METRICS_TOKEN.")
 _SECONDS = 0.9

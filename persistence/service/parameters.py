@@ -1,11 +1,13 @@
 """Parameters that several operations take."""
 
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from persistence.errors import InvalidInput
@@ -30,8 +32,23 @@ Until = Annotated[
 ]
 
 
-def check_names(request: Request) -> None:
-    """A parameter that an operation does not know is refused: what it was meant to leave out would be answered. Raises InvalidInput."""
+class StrictRoute(APIRoute):
+    """Refuses query parameters that its operation does not know: what they were meant to leave out would be answered."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_known(request: Request) -> Response:
+            _check_names(request)
+            return await handle(request)
+
+        return handle_known
+
+
+def _check_names(request: Request) -> None:
+    """Raises InvalidInput."""
+    if not request.query_params:
+        return
     route = request.scope["route"]
     known = _KNOWN.get(route.unique_id)
     if known is None:

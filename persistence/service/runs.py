@@ -18,10 +18,10 @@ from persistence.queries.trace import Trace, trace_run
 from persistence.queries.waterfall import Waterfall, waterfall
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
-from persistence.service.parameters import Cursor, Limit, Reason, Since, Until
+from persistence.service.parameters import Cursor, Limit, Reason, Since, StrictRoute, Until
 from persistence.service.problems import responses
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
 RunId = Annotated[UUID, Path(description="Id of a run.")]
 

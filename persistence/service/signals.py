@@ -11,10 +11,10 @@ from persistence.models import NewSignal, Page, Signal
 from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
-from persistence.service.parameters import Cursor, Limit, Reason
+from persistence.service.parameters import Cursor, Limit, Reason, StrictRoute
 from persistence.service.problems import Refused, responses
 
-router = APIRouter(prefix="/v1/signals", tags=["signals"])
+router = APIRouter(prefix="/v1/signals", tags=["signals"], route_class=StrictRoute)
 
 SignalId = Annotated[UUID, Path(description="Id of a signal.")]
 
@@ -56,8 +56,7 @@ async def receive(
     source_id = body.source_id or idempotency_key
     if source_id is None:
         raise Refused(428, "nothing says whether this signal came before", "give it a source_id, or send an Idempotency-Key")
-    async with caller.transaction() as tx:
-        signal = (await tx.signals.receive_many([NewSignal(**{**body.model_dump(), "source_id": source_id})]))[0]
+    signal = await caller.receive(NewSignal(**{**body.model_dump(), "source_id": source_id}))
     response.status_code = 201 if signal.is_new else 200
     response.headers["Location"] = f"/v1/signals/{signal.id}"
     tag(response, signal)

@@ -18,9 +18,10 @@ from persistence.queries.outbox_state import (
 )
 from persistence.queries.overview import Overview, overview
 from persistence.service.access import Reading
+from persistence.service.parameters import StrictRoute
 from persistence.service.problems import responses
 
-router = APIRouter(prefix="/v1", tags=["state"])
+router = APIRouter(prefix="/v1", tags=["state"], route_class=StrictRoute)
 
 
 class OutboxState(BaseModel):

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from persistence.errors import NotFound
 from persistence.models import ApiToken, Role
 from persistence.service.access import Administering
+from persistence.service.parameters import StrictRoute
 from persistence.service.problems import responses
 from persistence.tokens import tokens_of
 
-router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
+router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=StrictRoute)
 
 
 class TokenIn(BaseModel):

@@ -2,10 +2,12 @@
 -- with another type or payload is refused.
 --
 -- signals: an array of objects with id, event_id, source_channel, source_id, signal_type, payload, correlation_id, actor, source and,
---   optionally, occurred_at and attributes.
--- Returns one row a signal, in the order given.
+--   optionally, occurred_at and attributes. proof: see enter_tenant.
+-- Returns one row a signal, in the order given. is_new: whether the signal that is there is this very one, by its id.
 -- Errors: as append_events.
-CREATE FUNCTION persistence.receive_signals(tenant_id uuid, user_id uuid, signals jsonb) RETURNS TABLE (
+--
+-- LATERAL with LIMIT asks the index once a signal, also by a plan that was made while the tables were empty.
+CREATE FUNCTION persistence.receive_signals(tenant_id uuid, user_id uuid, signals jsonb, proof text DEFAULT NULL) RETURNS TABLE (
   position_in_batch bigint, id uuid, correlation_id uuid, status text, version integer, last_event_id uuid, received_at timestamptz, is_new boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER
@@ -20,7 +22,7 @@ DECLARE
   fresh jsonb;
   bad record;
 BEGIN
-  PERFORM enter_tenant(receive_signals.tenant_id, receive_signals.user_id);
+  PERFORM enter_tenant(receive_signals.tenant_id, receive_signals.user_id, proof);
   PERFORM refuse_batch(signals);
   LOOP
     SELECT jsonb_agg(
@@ -47,12 +49,15 @@ BEGIN
       FROM given_signals(signals) AS g
       ORDER BY g.source_channel, g.source_id, g.position
     ) AS f
-    WHERE NOT EXISTS (
-      SELECT FROM signals AS s
+    LEFT JOIN LATERAL (
+      SELECT s.id
+      FROM signals AS s
       WHERE s.tenant_id = receive_signals.tenant_id
         AND s.source_channel = f.source_channel
         AND s.source_id = f.source_id
-    );
+      LIMIT 1
+    ) AS s ON true
+    WHERE s.id IS NULL;
     EXIT WHEN fresh IS NULL;
     BEGIN
       PERFORM append_events(receive_signals.tenant_id, receive_signals.user_id, fresh);
@@ -62,35 +67,40 @@ BEGIN
     END;
   END LOOP;
 
-  SELECT g.source_channel, g.source_id, s.id
-  INTO bad
-  FROM given_signals(signals) AS g
-  JOIN signals AS s
-    ON s.tenant_id = receive_signals.tenant_id
-    AND s.source_channel = g.source_channel
-    AND s.source_id = g.source_id
-  WHERE s.signal_type <> g.signal_type
-    OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
-  LIMIT 1;
-  IF FOUND THEN
-    RAISE EXCEPTION USING
-      ERRCODE = 'PE004',
-      MESSAGE = format('signal (%s, %s) was received as %s with another type or payload', bad.source_channel, bad.source_id, bad.id),
-      HINT = 'A source_id names one delivery for ever; a changed delivery needs its own.';
+  IF jsonb_array_length(fresh) IS DISTINCT FROM jsonb_array_length(signals) THEN  -- some were known
+    SELECT g.source_channel, g.source_id, s.id
+    INTO bad
+    FROM given_signals(signals) AS g
+    CROSS JOIN LATERAL (
+      SELECT s.*
+      FROM signals AS s
+      WHERE s.tenant_id = receive_signals.tenant_id
+        AND s.source_channel = g.source_channel
+        AND s.source_id = g.source_id
+      LIMIT 1
+    ) AS s
+    WHERE s.signal_type <> g.signal_type
+      OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
+    LIMIT 1;
+    IF FOUND THEN
+      RAISE EXCEPTION USING
+        ERRCODE = 'PE004',
+        MESSAGE = format('signal (%s, %s) was received as %s with another type or payload', bad.source_channel, bad.source_id, bad.id),
+        HINT = 'A source_id names one delivery for ever; a changed delivery needs its own.';
+    END IF;
   END IF;
 
   RETURN QUERY
-    SELECT g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at,
-      fresh IS NOT NULL AND s.id = g.id AND s.version = 1 AND e.transaction_id = pg_current_xact_id_if_assigned()
+    SELECT g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at, s.id = g.id
     FROM given_signals(signals) AS g
-    JOIN signals AS s
-      ON s.tenant_id = receive_signals.tenant_id
-      AND s.source_channel = g.source_channel
-      AND s.source_id = g.source_id
-    JOIN orchestration_events AS e
-      ON e.tenant_id = receive_signals.tenant_id
-      AND e.aggregate_id = s.id
-      AND e.aggregate_version = 1
+    CROSS JOIN LATERAL (
+      SELECT s.*
+      FROM signals AS s
+      WHERE s.tenant_id = receive_signals.tenant_id
+        AND s.source_channel = g.source_channel
+        AND s.source_id = g.source_id
+      LIMIT 1
+    ) AS s
     ORDER BY g.position;
 END
 $$;

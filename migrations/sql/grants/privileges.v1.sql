@@ -27,7 +27,7 @@ GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION
   persistence.append_events(uuid, uuid, jsonb, text),
-  persistence.receive_signals(uuid, uuid, jsonb),
+  persistence.receive_signals(uuid, uuid, jsonb, text),
   persistence.read_events(uuid, uuid, integer, xid8, bigint, integer)
   TO persistence_app;
 
