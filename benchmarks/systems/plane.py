@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
+import asyncpg
 import httpx2
 import structlog
 
@@ -206,6 +207,48 @@ async def claim_and_settle(dsn: str, gate: Gate) -> int:
             await queue.settle([Settlement(delivery, "EXECUTED", "null") for delivery in deliveries])
             done += len(deliveries)
     return done
+
+
+def effect_types(count: int) -> list[str]:
+    return ["BENCH", *(f"OTHER_{number}" for number in range(1, count))]
+
+
+async def claim_latencies(dsn: str, types: int, count: int, gate: Gate) -> list[float]:
+    """Seconds that claims took, of so many types, while there is one entry of one of them."""
+    taken: list[float] = []
+    async with Plane(dsn=as_service(dsn), pool_min=1) as plane:
+        tenant_id = await tenant_of(plane)
+        run = await begin_run(plane, tenant_id)
+        queue = OutboxQueue(plane.pool, plane.settings, "bench")
+        limits = dict.fromkeys(effect_types(types), 50)
+        gate.wait()
+        for number in range(count):
+            async with plane.transaction(tenant_id, actor=ACTOR) as tx:
+                tx.effects.request(run, "BENCH", spec={}, idempotency_key=f"{os.getpid()}-{number}")
+            begun = time.monotonic()
+            deliveries = await queue.claim(limits, 60)
+            taken.append(time.monotonic() - begun)
+            await queue.settle([Settlement(delivery, "EXECUTED", "null") for delivery in deliveries])
+    return taken
+
+
+async def draw_latencies(dsn: str, count: int, gate: Gate) -> list[float]:
+    """Seconds that it took to draw which tenants are next."""
+    taken: list[float] = []
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "persistence"})
+    gate.wait()
+    for _ in range(count):
+        begun = time.monotonic()
+        await connection.fetch("SELECT cardinality(due_streams('BENCH', 50))")
+        taken.append(time.monotonic() - begun)
+    await connection.close()
+    return taken
+
+
+async def sweep(dsn: str, types: int, gate: Gate) -> bool:
+    async with Plane(dsn=as_service(dsn), pool_min=1) as plane:
+        gate.wait()
+        return await OutboxQueue(plane.pool, plane.settings, "bench").sweep(effect_types(types))
 
 
 async def fill_events(dsn: str, count: int, gate: Gate) -> int:

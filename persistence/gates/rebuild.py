@@ -18,7 +18,7 @@ from persistence.errors import ConfigurationError
 from persistence.gates.replay import TABLES, Scope, fold
 
 QUEUE: Final = "outbox_queue"
-STREAMS: Final = "outbox_streams"
+STREAMS: Final = ("outbox_streams", "outbox_marks")
 PROJECTION: Final = "run_summary"
 NAMES: Final = (*(known.name for known in TABLES), QUEUE, PROJECTION)
 """What can be restored."""
@@ -102,6 +102,10 @@ SELECT DISTINCT q.tenant_id, q.effect_type FROM persistence.outbox_queue AS q
 ON CONFLICT DO NOTHING
 """
 
+_LEAVE_MARKS: Final = (
+    "SELECT persistence.leave_marks(array_agg(q.tenant_id), array_agg(q.effect_type)) FROM persistence.outbox_queue AS q"
+)
+
 _OPEN_KEYS: Final = """
 SELECT persistence.open_keys(array_agg(q.tenant_id), array_agg(q.ordering_key)) FROM persistence.outbox_queue AS q WHERE q.held_by = 'KEY'
 """
@@ -154,18 +158,18 @@ async def _locked(connection: asyncpg.Connection, names: Sequence[str], *, with_
     async def once() -> dict[str, Rebuilt]:
         async with connection.transaction():
             await connection.execute(_BEGIN)
-            for name in (*names, QUEUE, STREAMS):
+            for name in (*names, QUEUE, *STREAMS):
                 await connection.execute(naming(_LOCK, table=name))
             await connection.execute(_LOCK_LOG)
             await fold(connection, Scope())
-            for name in (*names, QUEUE, STREAMS):
+            for name in (*names, QUEUE, *STREAMS):
                 await connection.execute(naming(_OPEN, table=name))
             await connection.execute(_SILENCE)
             done = await _restore(connection, names)
             if with_queue:
                 done[QUEUE] = await _requeue(connection)
             await connection.execute(_SPEAK)
-            for name in (*names, QUEUE, STREAMS):
+            for name in (*names, QUEUE, *STREAMS):
                 await connection.execute(naming(_CLOSE, table=name))
             await connection.execute(_END)
             return done
@@ -209,6 +213,7 @@ async def _requeue(connection: asyncpg.Connection) -> Rebuilt:
     unqueued = _count(await connection.execute(_UNQUEUE))
     queued = _count(await connection.execute(_ENQUEUE))
     await connection.execute(_ADD_STREAMS)
+    await connection.execute(_LEAVE_MARKS)
     await connection.execute(_OPEN_KEYS)
     return Rebuilt(QUEUE, unqueued, 0, queued)
 

@@ -18,9 +18,11 @@ Which entries are claimed: of each effect type as many as its handler can take, 
 what limits of concurrency and rate leave of it; nothing whose destination rests; of an ordering key only the entry whose turn it is. Of a
 tenant the lower priority number goes first, then what has been due longest.
 
-Claims look only at what lies above ``outbox_streams.swept_to``: where somebody keeps a transaction open, the rows of settled entries cannot be
-cleared away, and each claim would wade through them. One worker at a time *sweeps*: it looks at everything, moves that mark, and so finds leases
-that ran out, entries that were committed late, and ordering keys that lost their turn. So each of these waits for a few seconds at most.
+Claims look only where there are marks, which whoever queues an entry leaves unless there is one (``outbox_marks``), and only above their
+``swept_to``: where somebody keeps a transaction open, the rows of settled entries cannot be cleared away, and each claim would wade through
+them. One worker at a time *sweeps*: it looks at everything, moves marks, removes those of what is quiet, leaves one where something is about to
+come due, and so finds leases that ran out, entries that were committed late, and ordering keys that lost their turn. So each of these waits for
+a few seconds at most.
 
 Who trusts whom: leases and due times are read off the database's clock only, so a worker's own clock may be wrong. A settlement names the
 lease it was worked under; once another worker holds the entry it changes nothing. A worker extends the leases of what it is working on, and

@@ -141,7 +141,7 @@ async def test_what_nobody_handles_ends_here_with_its_attempts(plane: Plane, ten
     admin.execute("UPDATE persistence.outbox_streams SET handled_at = now() - interval '2 minutes'")
     for attempt in range(1, 11):
         admin.execute("UPDATE persistence.outbox_queue SET due_at = now() - interval '2 minutes'")
-        admin.execute("UPDATE persistence.outbox_streams SET swept_to = now()")  # whoever handled the type had looked here
+        admin.execute("UPDATE persistence.outbox_marks SET swept_to = now()")  # whoever handled the type had looked here
         assert await unknown.round() == 1
         stored = await get_effect(plane, tenant.tenant_id, effect.id)
         assert stored.retry_count == attempt

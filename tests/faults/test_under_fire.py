@@ -424,7 +424,7 @@ async def test_a_transaction_left_open_does_not_make_claims_dear(
         left_open.execute("SELECT pg_current_xact_id()")
         assert await worker.drain(plane) == 3000
         await request_effect(plane, tenant.tenant_id)
-        admin.execute("UPDATE outbox_streams SET swept_to = '-infinity'")
+        admin.execute("UPDATE outbox_marks SET swept_to = '-infinity'")
         assert await entries_read_by_a_claim() > 3000
         assert await queue.sweep(["TEST"])
         assert await entries_read_by_a_claim() < 100

@@ -38,6 +38,7 @@ TRANSIENT = {
     },
     "outbox_limits": {"id", "tokens", "tokens_at", "created_at", "updated_at"},
     "outbox_streams": {*CANON.tables["outbox_streams"].columns},
+    "outbox_marks": {*CANON.tables["outbox_marks"].columns},
     "outbox_destinations": {*CANON.tables["outbox_destinations"].columns},
 }
 COLUMNS = [

@@ -18,9 +18,10 @@ from persistence.models import Tenant, new_id
 APPEND = "SELECT event_id, aggregate_id, is_new FROM persistence.append_events($1, $2, $3::text::jsonb)"
 WHOLES = {"run_id": "RUN", "step_id": "STEP", "parent_run_id": "RUN", "signal_id": "SIGNAL"}
 TABLES = (
-    "signals", "runs", "steps", "tool_calls", "effects", "run_checkpoints", "outbox_events", "outbox_queue", "outbox_streams",
+    "signals", "runs", "steps", "tool_calls", "effects", "run_checkpoints", "outbox_events", "outbox_queue", "outbox_streams", "outbox_marks",
     "orchestration_events",
 )  # fmt: skip
+STREAMS = ("outbox_streams", "outbox_marks")
 # What differs between any two tenants: numbers and names of rows, moments of writing.
 OWN = "{tenant_id,sequence_number,transaction_id,digest,created_at,updated_at,due_at,position}"
 
@@ -192,14 +193,14 @@ def contents(admin: psycopg.Connection, tenant_id: UUID) -> dict[str, list[Any]]
     }
     tables: dict[str, list[Any]] = {}
     for table in TABLES:
-        order = "sequence_number" if table == "orchestration_events" else "effect_type" if table == "outbox_streams" else "id"
+        order = "sequence_number" if table == "orchestration_events" else "effect_type" if table in STREAMS else "id"
         rows = admin.execute(
             f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} AS t WHERE tenant_id = %s ORDER BY {order}", (OWN, tenant_id)
         ).fetchall()
         tables[table] = [
             {key: names.get(str(value), _moment(key, value)) for key, value in json.loads(row[0]).items()} for row in rows
         ]
-    for row in tables["outbox_streams"]:
+    for row in (row for table in STREAMS for row in tables[table]):
         del row["id"]
     tables["orchestration_events"] = [row for row in tables["orchestration_events"] if row["aggregate_type"] != "TENANT"]
     return tables

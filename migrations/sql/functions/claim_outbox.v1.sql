@@ -22,8 +22,13 @@ SET enable_mergejoin = off
 AS $$
 #variable_conflict use_column
 DECLARE
-  are_limited CONSTANT boolean := EXISTS (SELECT FROM outbox_limits);
-  some_fail CONSTANT boolean := EXISTS (SELECT FROM outbox_destinations);
+  many_types CONSTANT integer := 8;
+  are_limited boolean;
+  some_fail boolean;
+  marked_type text := '';
+  marked integer[];
+  i integer;
+  done text;
   wanted integer;
   allowed integer;
   due outbox_share[];
@@ -43,8 +48,19 @@ BEGIN
       HINT = 'A lease can be extended as often as needed.';
   END IF;
   -- Nobody waits for the disk here: what a crash of the server takes back is a lease, and the entry is delivered again under the same key.
-  PERFORM set_config('synchronous_commit', 'off', true);
-  FOR i IN 1 .. cardinality(effect_types) LOOP
+  done := set_config('synchronous_commit', 'off', true);
+  SELECT EXISTS (SELECT FROM outbox_limits), EXISTS (SELECT FROM outbox_destinations) INTO are_limited, some_fail;
+  IF cardinality(effect_types) > many_types THEN  -- only those that have marks, from one to the next in their index
+    LOOP
+      SELECT m.effect_type INTO marked_type FROM outbox_marks AS m WHERE m.effect_type > marked_type ORDER BY m.effect_type LIMIT 1;
+      EXIT WHEN NOT FOUND;
+      marked := marked || array_position(effect_types, marked_type);
+    END LOOP;
+  ELSE
+    marked := (ARRAY[1, 2, 3, 4, 5, 6, 7, 8])[:cardinality(effect_types)];
+  END IF;
+  FOREACH i IN ARRAY coalesce(marked, '{}') LOOP
+    CONTINUE WHEN i IS NULL;
     wanted := limits[i];
     kept_tenants := '{}';
     due := due_streams(effect_types[i], wanted);

@@ -1,5 +1,5 @@
--- Of these streams, those with something due, at most `most` of them, drawn by the weights of their tenants (Efraimidis and Spirakis 2006).
-CREATE FUNCTION persistence.drawn_streams(streams persistence.outbox_streams[], most integer) RETURNS persistence.outbox_share[]
+-- Of the streams that these marks are of, those with something due, at most `most` of them, drawn by the weights of their tenants (Efraimidis and Spirakis 2006).
+CREATE FUNCTION persistence.drawn_streams(marks persistence.outbox_marks[], most integer) RETURNS persistence.outbox_share[]
 LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -9,7 +9,11 @@ BEGIN
       SELECT d.tenant_id, d.swept_to, ceil(most::numeric / count(*) OVER ())::integer AS share
       FROM (
         SELECT s.tenant_id, s.swept_to
-        FROM unnest(streams) AS s
+        FROM (
+          SELECT m.tenant_id, m.effect_type, max(m.swept_to) AS swept_to
+          FROM unnest(marks) AS m
+          GROUP BY m.tenant_id, m.effect_type
+        ) AS s
         LEFT JOIN LATERAL (
           SELECT l.weight
           FROM outbox_limits AS l

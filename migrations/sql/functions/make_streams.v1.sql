@@ -1,5 +1,6 @@
--- Makes the streams of these types that queued entries have, and that were taken back by whoever was to make them. One look at the index for each tenant.
-CREATE FUNCTION persistence.make_streams(effect_types text[]) RETURNS void
+-- Makes the streams of these types that queued entries have, and that were taken back by whoever was to make them; and leaves marks where something comes
+-- due within `soon` and has none. One look at the index for each tenant.
+CREATE FUNCTION persistence.make_streams(effect_types text[], soon interval) RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -22,6 +23,10 @@ BEGIN
       WHERE NOT EXISTS (SELECT FROM outbox_streams AS s WHERE s.tenant_id = tenant AND s.effect_type = kind)
         AND pg_try_advisory_xact_lock(plane_lock('stream' || tenant || kind))
       ON CONFLICT DO NOTHING;
+      INSERT INTO outbox_marks (tenant_id, effect_type)
+      SELECT tenant, kind
+      WHERE NOT EXISTS (SELECT FROM outbox_marks AS m WHERE m.tenant_id = tenant AND m.effect_type = kind)
+        AND EXISTS (SELECT FROM outbox_queue AS q WHERE q.effect_type = kind AND q.tenant_id = tenant AND q.due_at < now() + soon);
     END LOOP;
   END LOOP;
 END

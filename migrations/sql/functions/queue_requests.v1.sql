@@ -1,5 +1,6 @@
 -- Puts effects that were requested into the queue; those with an ordering key wait for their turn (open_keys).
--- Of the first requests of a type in a tenant that come at once, one makes their stream and none waits for it: should it be taken back, sweep_outbox makes it.
+-- Where there is no mark yet each of those that come at once leaves one, and one of them makes the stream; none waits for another. Should that one be taken
+-- back, sweep_outbox makes it.
 CREATE FUNCTION persistence.queue_requests{one}({deltas}) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -9,18 +10,21 @@ BEGIN
     FROM (SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type' AS effect_type {those_that_begin EFFECT}) AS r
     WHERE NOT EXISTS (
       SELECT
-      FROM outbox_streams AS s
-      WHERE s.tenant_id = r.tenant_id
-        AND s.effect_type = r.effect_type
+      FROM outbox_marks AS m
+      WHERE m.tenant_id = r.tenant_id
+        AND m.effect_type = r.effect_type
     )
   ) THEN
+    PERFORM leave_marks(array_agg(d.tenant_id), array_agg(d.doc ->> 'effect_type'))
+    {those_that_begin EFFECT};
     INSERT INTO outbox_streams (tenant_id, effect_type)
     SELECT n.tenant_id, n.effect_type
     FROM (
       SELECT DISTINCT d.tenant_id, d.doc ->> 'effect_type' AS effect_type
       {those_that_begin EFFECT}
     ) AS n
-    WHERE pg_try_advisory_xact_lock(plane_lock('stream' || n.tenant_id || n.effect_type))
+    WHERE NOT EXISTS (SELECT FROM outbox_streams AS s WHERE s.tenant_id = n.tenant_id AND s.effect_type = n.effect_type)
+      AND pg_try_advisory_xact_lock(plane_lock('stream' || n.tenant_id || n.effect_type))
     ON CONFLICT DO NOTHING;
   END IF;
 

@@ -18,6 +18,7 @@ BEGIN
     RETURNING q.*
   )
   SELECT array_agg(l::outbox_queue) INTO released FROM let_go AS l;
+  PERFORM leave_marks(ARRAY(SELECT r.tenant_id FROM unnest(released) AS r), ARRAY(SELECT r.effect_type FROM unnest(released) AS r));
   PERFORM lock_keys(ARRAY(SELECT r.tenant_id FROM unnest(released) AS r), ARRAY(SELECT r.ordering_key FROM unnest(released) AS r));
   PERFORM open_keys(ARRAY(SELECT r.tenant_id FROM unnest(released) AS r), ARRAY(SELECT r.ordering_key FROM unnest(released) AS r));
   RETURN QUERY

@@ -5,8 +5,8 @@ LANGUAGE sql SECURITY DEFINER
 SET search_path = persistence, pg_temp
 AS $$
   WITH forgotten AS (
-    UPDATE outbox_streams AS s
-    SET swept_to = '-infinity', updated_at = now()
+    SELECT s.tenant_id, s.effect_type
+    FROM outbox_streams AS s
     WHERE s.effect_type <> ALL (known)
       AND coalesce(s.handled_at, s.created_at) < now() - grace
       AND EXISTS (
@@ -17,7 +17,19 @@ AS $$
           AND q.due_at < now() - grace
           AND (q.leased_until IS NULL OR q.leased_until <= now())
       )
-    RETURNING s.effect_type
+  ),
+  marked AS (
+    UPDATE outbox_marks AS m
+    SET swept_to = '-infinity', updated_at = now()
+    FROM forgotten AS f
+    WHERE m.tenant_id = f.tenant_id
+      AND m.effect_type = f.effect_type
+  ),
+  left_anew AS (
+    INSERT INTO outbox_marks (tenant_id, effect_type)
+    SELECT f.tenant_id, f.effect_type
+    FROM forgotten AS f
+    WHERE NOT EXISTS (SELECT FROM outbox_marks AS m WHERE m.tenant_id = f.tenant_id AND m.effect_type = f.effect_type)
   )
   SELECT coalesce(array_agg(DISTINCT f.effect_type ORDER BY f.effect_type), '{}') FROM forgotten AS f
 $$;

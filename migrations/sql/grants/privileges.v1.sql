@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
   persistence.effects, persistence.run_checkpoints, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
-  persistence.outbox_streams, persistence.outbox_limits, persistence.outbox_destinations
+  persistence.outbox_streams, persistence.outbox_marks, persistence.outbox_limits, persistence.outbox_destinations
   TO persistence_app, persistence_operator, persistence_auditor;
 GRANT SELECT (tenant_id, id, name, role, acts_as, user_id, expires_at, revoked_at, created_at, updated_at) ON persistence.api_tokens
   TO persistence_app, persistence_operator;
@@ -41,6 +41,7 @@ GRANT EXECUTE ON FUNCTION
 -- The work across tenants.
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
 GRANT SELECT, INSERT, UPDATE ON persistence.outbox_streams TO persistence_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.outbox_marks TO persistence_system;
 GRANT SELECT, INSERT, UPDATE ON persistence.api_tokens TO persistence_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.outbox_limits, persistence.outbox_destinations TO persistence_system;
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_events TO persistence_system;
@@ -54,8 +55,9 @@ GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO
 GRANT EXECUTE ON FUNCTION
   persistence.check_event_data(text, jsonb),
   persistence.check_operator(text),
-  persistence.drawn_streams(persistence.outbox_streams[], integer),
+  persistence.drawn_streams(persistence.outbox_marks[], integer),
   persistence.due_streams(text, integer),
+  persistence.leave_marks(uuid[], text[]),
   persistence.limited_shares(text, persistence.outbox_share[], integer, boolean),
   persistence.lock_keys(uuid[], text[]),
   persistence.open_keys(uuid[], text[]),

@@ -1,11 +1,9 @@
--- Which tenant has ever had entries of which type: where claims look. Below swept_to they need not look again: sweep_outbox did.
+-- Which tenant has ever had entries of which type.
 -- handled_at: when a worker with a handler for the type was last seen, to a minute; NULL: never.
--- The ids are random, so that claims can begin anywhere.
 CREATE TABLE persistence.outbox_streams (
   tenant_id   uuid NOT NULL,
   id          uuid NOT NULL DEFAULT gen_random_uuid(),
   effect_type text NOT NULL,
-  swept_to    timestamptz NOT NULL DEFAULT '-infinity',
   handled_at  timestamptz,
   created_at  timestamptz NOT NULL DEFAULT now(),
   updated_at  timestamptz NOT NULL DEFAULT now(),
