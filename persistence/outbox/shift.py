@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _IDLE_PAUSE = 0.05
+_SOON = 0.005
 _SETTLE_SECONDS = 15
 _RELEASE_SECONDS = 5
 
@@ -111,9 +112,11 @@ class Shift:
                     if until == "idle" or not await self._queue.has_pending(list(self._desks)):
                         return
                     is_swept = False
-                if found and self._limits():
+                if found and found >= sum(limits.values()) and self._limits():
                     continue
                 pause = _IDLE_PAUSE if until is not None else self._worker.poll_interval * random.uniform(0.5, 1.5)
+                if found:  # less than was asked for: of those that were drawn this was all, and others may have more
+                    pause = _SOON
                 waking = asyncio.create_task(self._wake.wait())
                 await asyncio.wait({waking, stopping}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
@@ -139,6 +142,7 @@ class Shift:
         self._holdings.take(deliveries, lasts_until)
         for effect_type in {delivery.effect_type for delivery in deliveries}:
             self._start_waiting(self._desks[effect_type])
+        await asyncio.sleep(0)  # handlers begin before anything else is asked of the database
         return len(deliveries)
 
     def _start_waiting(self, desk: Desk) -> None:
