@@ -67,7 +67,7 @@ def check(value: Any, field: str) -> None:
             _check_text(item, place)
         elif kind is int:
             if not -(2**63) <= item < 2**64:
-                raise InvalidInput(f"{place}: the integer {item} exceeds 64 bits", hint="write it as text", field=place)
+                raise InvalidInput(f"{place}: the integer exceeds 64 bits", hint="write it as text", field=place)
         elif kind is float:
             if not math.isfinite(item):
                 raise InvalidInput(f"{place}: {item} has no JSON form", hint="leave it out, or write null", field=place)

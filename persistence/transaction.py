@@ -1,7 +1,7 @@
 """One unit of work for one tenant."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,7 +17,7 @@ from persistence.database.reading import read_rows
 from persistence.database.retry import retried
 from persistence.database.signing import proof_of
 from persistence.database.tables import EFFECTS
-from persistence.errors import Conflict, PersistenceError, Unavailable
+from persistence.errors import Conflict, InvalidInput, PersistenceError, Unavailable
 from persistence.models import AppendResult, NewEvent
 from persistence.repositories import (
     CheckpointRepository,
@@ -50,6 +50,22 @@ SELECT
 _AS_NEW = "RESET SESSION AUTHORIZATION; RESET ALL; DISCARD TEMP"
 
 
+class _Promise(Awaitable[T]):
+    """Something to be awaited, which knows whether it was."""
+
+    def __init__(self, name: str, command: Coroutine[Any, Any, T]) -> None:
+        self.name = name
+        self._command = command
+        self.is_forgotten = True
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        self.is_forgotten = False
+        return self._command.__await__()
+
+    def drop(self) -> None:
+        self._command.close()
+
+
 class Transaction:
     """Commands buffer events; leaving the block sends them, in one statement and one round trip where nothing was read before.
 
@@ -73,6 +89,7 @@ class Transaction:
         self._is_open = False
         self._failure: PersistenceError | None = None
         self._rows: list[asyncpg.Record] = []
+        self._promises: list[_Promise[Any]] = []
 
     @cached_property
     def signals(self) -> SignalRepository:
@@ -145,6 +162,12 @@ class Transaction:
 
         return await self._attempt(read)
 
+    def awaited(self, name: str, command: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """A command that has to be awaited before the block ends: leaving it raises InvalidInput otherwise, and nothing is kept."""
+        promise = _Promise(name, command)
+        self._promises.append(promise)
+        return promise
+
     async def receive(self, signals: str, count: int) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then takes so many signals in: see SignalRepository.receive_many. Kept like a batch until the transaction ends."""
         self._check_usable()
@@ -171,6 +194,12 @@ class Transaction:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._is_open = False
+        forgotten = [promise for promise in self._promises if promise.is_forgotten]
+        for promise in forgotten:
+            promise.drop()
+        if forgotten and error is None:
+            await self._abandon()
+            raise InvalidInput(f"{forgotten[0].name}: was not awaited, so nothing of this transaction is kept", hint="await it")
         if error is not None or self._failure is not None:
             await self._abandon()
             if error is None and (self._buffer.sent or self._buffer):

@@ -135,9 +135,10 @@ def list_files(
 
     async def go() -> list[IndexEntry]:
         async with _place(tenant, data_dir) as place:
-            return list(await place.ingest.list(place.tenant_id, scope, limit=limit, offset=offset))
+            return list(await place.ingest.list(place.tenant_id, scope, limit=limit + 1, offset=offset))
 
-    found = run(go())
+    all_found = run(go())
+    found = all_found[:limit]
     if output is Format.JSON:
         print_json(found)
         return
@@ -145,6 +146,8 @@ def list_files(
         ("scope", "collected at", "bytes", "recorded as", "path"),
         [(entry.scope, entry.collected_at, entry.size_bytes, entry.file_id or "not yet", entry.path) for entry in found],
     )
+    if len(all_found) > limit:
+        console.print(f"more: --offset {offset + limit}", style="dim", highlight=False)
 
 
 @app.command("delete")

@@ -21,14 +21,22 @@ SELECT event_id, sequence_number, aggregate_id, is_new
 FROM persistence.append_events($1, $2, $3::text::jsonb, $4)
 """
 
+# The same, waiting for a lock no longer than is said.
+_APPEND_IN_LINE = """
+SELECT a.event_id, a.sequence_number, a.aggregate_id, a.is_new
+FROM (SELECT set_config('lock_timeout', coalesce($5, current_setting('lock_timeout')), true) AS patience OFFSET 0) AS p
+CROSS JOIN LATERAL persistence.append_events($1, $2, $3::text::jsonb, CASE WHEN p.patience IS NOT NULL THEN $4 END) AS a
+"""
+
 # The same, and wakes the workers with the same commit.
 _APPEND_AND_WAKE = """
 WITH appended AS MATERIALIZED (
-  SELECT event_id, sequence_number, aggregate_id, is_new
-  FROM persistence.append_events($1, $2, $3::text::jsonb, $4)
+  SELECT a.event_id, a.sequence_number, a.aggregate_id, a.is_new
+  FROM (SELECT set_config('lock_timeout', coalesce($5, current_setting('lock_timeout')), true) AS patience OFFSET 0) AS p
+  CROSS JOIN LATERAL persistence.append_events($1, $2, $3::text::jsonb, CASE WHEN p.patience IS NOT NULL THEN $4 END) AS a
 ),
 woken AS MATERIALIZED (
-  SELECT pg_notify($5, '') FROM appended LIMIT 1
+  SELECT pg_notify($6, '') FROM appended LIMIT 1
 )
 SELECT a.event_id, a.sequence_number, a.aggregate_id, a.is_new
 FROM appended AS a
@@ -40,6 +48,14 @@ _RECEIVE = """
 SELECT position_in_batch, id, correlation_id, status, version, last_event_id, received_at, is_new
 FROM persistence.receive_signals($1, $2, $3::text::jsonb, $4)
 ORDER BY position_in_batch
+"""
+
+# The same, waiting for a lock no longer than is said.
+_RECEIVE_IN_LINE = """
+SELECT r.position_in_batch, r.id, r.correlation_id, r.status, r.version, r.last_event_id, r.received_at, r.is_new
+FROM (SELECT set_config('lock_timeout', coalesce($5, current_setting('lock_timeout')), true) AS patience OFFSET 0) AS p
+CROSS JOIN LATERAL persistence.receive_signals($1, $2, $3::text::jsonb, CASE WHEN p.patience IS NOT NULL THEN $4 END) AS r
+ORDER BY r.position_in_batch
 """
 
 Rows: TypeAlias = Sequence[asyncpg.Record]
@@ -70,14 +86,10 @@ class Reception:
     answers: Rows | None = None
 
 
-async def append(connection: Any, place: Place, text: str, proof: str | None, *, wake: bool = False) -> Rows:
-    """Appends a batch on this connection; a row an event. proof: see ``proof_of``. wake: tells the workers with the commit."""
-    arguments = (*place, text, proof)
+async def append(connection: Any, place: Place, text: str, proof: str | None) -> Rows:
+    """Appends a batch in the transaction of this connection; a row an event. proof: see ``proof_of``."""
     with span("persistence.append", tenant_id=str(place[0]), bytes=len(text)):
-        if wake:
-            woken: Rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
-            return woken
-        rows: Rows = await connection.fetch(_APPEND, *arguments)
+        rows: Rows = await connection.fetch(_APPEND, *place, text, proof)
         return rows
 
 
@@ -104,14 +116,20 @@ class Appender:
     async def append(self, place: Place, batch: Batch) -> Rows:
         """Appends and commits. Returns a row an event."""
         if batch.may_wait:  # nobody else shall wait with it
-            return (await self._append(place, [batch]))[0]
+            return (await self._append(place, [batch], None))[0]
         return await self._groups.send(place, batch)
 
-    async def _append(self, place: Place, batches: Sequence[Batch]) -> Sequence[Rows]:
+    async def _append(self, place: Place, batches: Sequence[Batch], patience: str | None) -> Sequence[Rows]:
         wakes = any(batch.wakes for batch in batches)
         with_commit = wakes and self._bell.takes_turn()
-        async with self._pool.acquire() as connection:
-            rows = await append(connection, place, joined(batches), proof_of(self._settings, *place), wake=with_commit)
+        text = joined(batches)
+        arguments = (*place, text, proof_of(self._settings, *place), patience)
+        with span("persistence.append", tenant_id=str(place[0]), bytes=len(text)):
+            async with self._pool.acquire() as connection:
+                if with_commit:
+                    rows = await connection.fetch(_APPEND_AND_WAKE, *arguments, CHANNEL)
+                else:
+                    rows = await connection.fetch(_APPEND_IN_LINE, *arguments)
         if wakes and not with_commit:
             self._bell.ring()
         if len(batches) == 1:
@@ -132,8 +150,8 @@ class Receiver:
         """A row a signal, in their order."""
         return await self._groups.send(place, reception)
 
-    async def _receive(self, place: Place, receptions: Sequence[Reception]) -> Sequence[Rows]:
-        proof = proof_of(self._settings, *place)
+    async def _receive(self, place: Place, receptions: Sequence[Reception], patience: str | None) -> Sequence[Rows]:
+        arguments = (*place, joined(receptions), proof_of(self._settings, *place), patience)
         async with self._pool.acquire() as connection:
-            rows = iter(await connection.fetch(_RECEIVE, *place, joined(receptions), proof))
+            rows = iter(await connection.fetch(_RECEIVE_IN_LINE, *arguments))
         return [list(islice(rows, reception.events)) for reception in receptions]

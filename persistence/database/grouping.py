@@ -3,6 +3,9 @@
 Each statement that writes ends in a commit, and each commit waits for the disk. So while some of a tenant's are under way, those that come meanwhile
 wait, and then go together in one statement and one commit. Each stays all or nothing for itself: where a group is refused, its members go
 alone, and each gets its own answer.
+
+Nobody waits for whom another of them waits for: what meets a lock that somebody keeps for longer than a moment leaves the line, and waits for it
+alone.
 """
 
 import asyncio
@@ -11,11 +14,18 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
+import asyncpg
+
 from persistence.database.failures import is_transient
 from persistence.settings import Settings
 
 Place: TypeAlias = tuple[UUID, UUID]
 """Tenant and user."""
+
+_PATIENCE: Final = "200ms"
+"""For a lock, in line."""
+_LITTLE_PATIENCE: Final = "20ms"
+"""The same, once it is known that one of a group meets one."""
 
 _MOST_EVENTS: Final = 1000
 _MOST_BYTES: Final = 1024 * 1024
@@ -63,10 +73,13 @@ class _Line(Generic[I, A]):
 class Groups(Generic[I, A]):
     """Lets so many of a tenant and user go at a time; what comes meanwhile goes together."""
 
-    def __init__(self, send: Callable[[Place, Sequence[I]], Awaitable[Sequence[A]]], settings: Settings) -> None:
-        """send: sends some together, and returns the answer of each in their order."""
+    def __init__(self, send: Callable[[Place, Sequence[I], str | None], Awaitable[Sequence[A]]], settings: Settings) -> None:
+        """send: sends some together, and returns the answer of each in their order; for a lock it waits no longer than is said, or as long as the
+        session does.
+        """
         self._together = send
         self._settings = settings
+        self._alone = asyncio.Semaphore(max(1, settings.pool_max // 2))  # the others need connections, too
         self._lines: dict[Place, _Line[I, A]] = {}
         self._senders: set[asyncio.Task[None]] = set()
 
@@ -77,12 +90,23 @@ class Groups(Generic[I, A]):
         if is_free or item.events > _MOST_EVENTS:
             line.under_way += 1
             try:
-                return (await self._together(place, [item]))[0]
+                return (await self._together(place, [item], _PATIENCE))[0]
+            except asyncpg.LockNotAvailableError:
+                pass
             finally:
                 self._next(place, line)
+            return await self._wait_alone(place, item)
         member: _Member[I, A] = _Member(item, asyncio.get_running_loop().create_future())
         line.waiting.append(member)
-        return await member.answer
+        try:
+            return await member.answer
+        except asyncpg.LockNotAvailableError:
+            return await self._wait_alone(place, item)
+
+    async def _wait_alone(self, place: Place, item: I) -> A:
+        """Sends it beside the line, and waits for its lock as long as the session does."""
+        async with self._alone:
+            return (await self._together(place, [item], None))[0]
 
     def _next(self, place: Place, line: _Line[I, A]) -> None:
         """One is done: those that wait go together; with nobody waiting, the line closes."""
@@ -99,17 +123,18 @@ class Groups(Generic[I, A]):
     async def _send_group(self, place: Place, line: _Line[I, A], group: Sequence[_Member[I, A]]) -> None:
         try:
             if len(group) == 1:
-                await self._send_alone(place, group[0])
+                await self._send_one(place, group[0])
                 return
             try:
-                answers = await self._together(place, [member.item for member in group])
+                answers = await self._together(place, [member.item for member in group], _PATIENCE)
             except BaseException as error:
-                if is_transient(error) or not isinstance(error, Exception):
+                is_held = isinstance(error, asyncpg.LockNotAvailableError)  # by whom one of them waits for
+                if (is_transient(error) and not is_held) or not isinstance(error, Exception):
                     for member in group:
                         member.fail(error)
                     return
                 for member in group:
-                    await self._send_alone(place, member)
+                    await self._send_one(place, member, _LITTLE_PATIENCE if is_held else _PATIENCE)
                 return
             for member, answer in zip(group, answers, strict=True):
                 member.succeed(answer)
@@ -126,9 +151,9 @@ class Groups(Generic[I, A]):
         line.is_turning = False
         self._next(place, line)
 
-    async def _send_alone(self, place: Place, member: _Member[I, A]) -> None:
+    async def _send_one(self, place: Place, member: _Member[I, A], patience: str = _PATIENCE) -> None:
         try:
-            [answer] = await self._together(place, [member.item])
+            [answer] = await self._together(place, [member.item], patience)
         except BaseException as error:
             member.fail(error)
         else:

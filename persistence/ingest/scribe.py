@@ -2,6 +2,8 @@
 interpreter.
 """
 
+import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -57,13 +59,35 @@ class Scribe:
             store.publish(prepared, self._syncers.map)
 
 
-def own_process(folder: Path) -> ProcessPoolExecutor:
-    """A process that writes below a folder: submit ``write_there`` to it. It ends with this one, however that ends."""
-    return ProcessPoolExecutor(1, get_context("spawn"), _begin, (folder,))
+class ScribeProcess:
+    """A process that writes below a folder. It ends with this one, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin, (folder,))
+        self.pid = 0
+
+    async def start(self) -> None:
+        """Raises BrokenExecutor when it ends at once."""
+        self.pid = await asyncio.wrap_future(self._executor.submit(os.getpid))
+
+    def submit(self, posts: Posts) -> "asyncio.Future[Outcomes]":
+        """The outcomes, in time. Raises BrokenExecutor when the process has ended: then nothing of these posts was written. Where it ends while it
+        has them, or does not answer, nobody knows.
+        """
+        return asyncio.wrap_future(self._executor.submit(_write_there, posts))
+
+    def kill(self) -> None:
+        """Ends it at once, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.pid:
+                os.kill(self.pid, signal.SIGKILL)
+        self._executor.shutdown(wait=False)
+
+    def close(self) -> None:
+        self._executor.shutdown()
 
 
-def write_there(posts: Posts) -> Outcomes:
-    """In the process of its own."""
+def _write_there(posts: Posts) -> Outcomes:
     _scribes[0].write(posts)
     return {tenant_id: [(post.outcome, post.is_new) for post in some] for tenant_id, some in posts.items()}
 

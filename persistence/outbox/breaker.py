@@ -1,11 +1,16 @@
 """Leaving destinations in peace that keep failing."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from persistence.errors import ConfigurationError
 from persistence.outbox.delivery import Delivery
+
+_MOMENT: Final = 1.0
+"""Seconds within which a claim that was under way has come back."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Destinations:
 
     def __init__(self) -> None:
         self._failing: dict[tuple[UUID, str], int] = {}
+        self._resting: dict[tuple[UUID, str], float] = {}
 
     def note(self, delivery: Delivery, breaker: Breaker | None, *, answered: bool | None) -> None:
         """Counts the failures in a row that nobody has been told of."""
@@ -59,9 +65,13 @@ class Destinations:
 
     def rests(self, delivery: Delivery, breaker: Breaker | None) -> bool:
         """Whether an entry that is held had better be handed back."""
-        if not self._failing or breaker is None or delivery.destination is None:
+        if breaker is None or delivery.destination is None or not (self._failing or self._resting):
             return False
-        return self._failing.get((delivery.tenant_id, delivery.destination), 0) >= breaker.failures
+        place = delivery.tenant_id, delivery.destination
+        if time.monotonic() < self._resting.get(place, 0.0):
+            return True
+        self._resting.pop(place, None)
+        return self._failing.get(place, 0) >= breaker.failures
 
     def reports(self, attempts: Iterable[tuple[Delivery, Breaker | None, bool | None]]) -> list[DestinationReport]:
         """What to tell the database: failures always, answers only of destinations that had failed before.
@@ -80,6 +90,17 @@ class Destinations:
                 report.answered, report.failures = True, 0
             else:
                 report.failures += 1
-        for place in found:
-            self._failing.pop(place, None)
         return sorted(found.values(), key=lambda report: (report.tenant_id, report.destination))
+
+    def told(self, reports: Iterable[DestinationReport], resting: Collection[str]) -> None:
+        """The database has been told of these, or cannot be: what has failed since is what counts here.
+
+        resting: destinations that it lets rest from now on. What was claimed a moment before has not heard of that.
+        """
+        for report in reports:
+            place = report.tenant_id, report.destination
+            if report.destination in resting:
+                self._resting[place] = time.monotonic() + min(_MOMENT, report.breaker.rest)
+            untold = self._failing.pop(place, 0) - report.failures
+            if untold > 0:
+                self._failing[place] = untold

@@ -148,8 +148,11 @@ class Settler:
         if keys:
             await self._try("advance_keys", self._queue.advance_keys(keys))
             self._wake()
-        for destination in (await self._try("report", self._queue.report(reports)) or ()) if reports else ():
-            _log.warning("destination_rests", destination=destination)
+        if reports:
+            resting = await self._try("report", self._queue.report(reports)) or ()
+            self.destinations.told(reports, resting)
+            for destination in resting:
+                _log.warning("destination_rests", destination=destination)
         if handed_back:
             await self._try("release", self._queue.release(handed_back))
         for delivery in handed_back:

@@ -1,6 +1,6 @@
 """Signals: the machine SIGNAL of the canon, and their reception."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import Any, Unpack
 from uuid import UUID
@@ -13,7 +13,7 @@ from persistence.database.tables import SIGNALS
 from persistence.encoding import check, encode
 from persistence.errors import InvalidInput
 from persistence.models import NewSignal, Signal, new_id
-from persistence.repositories.base import AggregateRepository, Details
+from persistence.repositories.base import AggregateRepository, Details, checked
 from persistence.telemetry import traceparent
 
 
@@ -23,7 +23,7 @@ class SignalRepository(AggregateRepository[Signal]):
     table = SIGNALS
     model = Signal
 
-    async def receive(
+    def receive(
         self,
         source_channel: str,
         source_id: str,
@@ -33,7 +33,7 @@ class SignalRepository(AggregateRepository[Signal]):
         correlation_id: UUID | None = None,
         occurred_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
-    ) -> Signal:
+    ) -> Awaitable[Signal]:
         """Takes one signal in, once for each (source_channel, source_id): the answer's ``is_new`` says which it was.
 
         payload: JSON. correlation_id: joins it to what it answers, such as the run that waits for it; none: its own. occurred_at: when it happened,
@@ -49,13 +49,19 @@ class SignalRepository(AggregateRepository[Signal]):
             occurred_at=occurred_at,
             attributes=attributes,
         )
-        return (await self.receive_many([signal]))[0]
 
-    async def receive_many(self, signals: Sequence[NewSignal]) -> list[Signal]:
+        async def take() -> Signal:
+            return (await self._take([signal]))[0]
+
+        return self._work.awaited("tx.signals.receive", take())
+
+    def receive_many(self, signals: Sequence[NewSignal]) -> Awaitable[list[Signal]]:
         """Takes signals in, in one round trip. One answer a signal, in the order given."""
-        if not signals:
-            return []
-        return received(self._work.context, signals, await self._work.receive(documents(self._work.context, signals), len(signals)))
+        return self._work.awaited("tx.signals.receive_many", self._take(signals))
+
+    async def _take(self, signals: Sequence[NewSignal]) -> list[Signal]:
+        text = documents(self._work.context, signals)
+        return received(self._work.context, signals, await self._work.receive(text, len(signals))) if signals else []
 
     def record(self, signal: NewSignal, *, signal_id: UUID | None = None, **details: Unpack[Details]) -> Signal:
         """Buffers the reception of a signal that is known to be new: when it is not, sending it raises SignalKnown."""
@@ -87,6 +93,10 @@ class SignalRepository(AggregateRepository[Signal]):
 
 def documents(context: Context, signals: Sequence[NewSignal]) -> str:
     """What ``receive_signals`` takes. Raises InvalidInput, naming the field."""
+    if isinstance(signals, NewSignal):
+        raise InvalidInput("signals: is one signal, not a list of them", hint="pass [signal]", field="signals")
+    for index, signal in enumerate(signals):
+        checked(signal, f"signals[{index}]", NewSignal)
     return encode([_document(context, signal, f"signals[{index}]") for index, signal in enumerate(signals)])
 
 

@@ -1,7 +1,7 @@
 """What the repositories of one transaction share."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +9,8 @@ import asyncpg
 from persistence.context import Context
 from persistence.models import NewEvent
 from persistence.settings import Settings
+
+T = TypeVar("T")
 
 
 class Work(Protocol):
@@ -28,6 +30,9 @@ class Work(Protocol):
 
     async def fetch(self, statement: str, *arguments: Any) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then reads, in the tenant's context. All raise this package's exceptions."""
+
+    def awaited(self, name: str, command: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """A command that has to be awaited before this unit of work ends: it says so otherwise."""
 
     async def receive(self, signals: str, count: int) -> Sequence[asyncpg.Record]:
         """Sends what is buffered, then takes so many signals in: a JSON array for receive_signals."""

@@ -7,6 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from persistence.canon import CANON
+from persistence.errors import InvalidInput
 from persistence.models import NewSignal, Page, Signal
 from persistence.repositories import Filters
 from persistence.service.access import Operating, Reading
@@ -69,9 +71,15 @@ async def list_signals(
     limit: Limit = 50,
     cursor: Cursor = None,
     correlation_id: Annotated[UUID | None, Query(description="Only of this correlation.")] = None,
+    status: Annotated[str | None, Query(description="Only in this status.", examples=["RECEIVED"])] = None,
+    source_channel: Annotated[str | None, Query(max_length=200, description="Only from there.")] = None,
 ) -> Page[Signal]:
     """Signals, the newest first."""
-    filters: Filters = {} if correlation_id is None else {"correlation_id": correlation_id}
+    statuses = CANON.aggregates[Signal.kind].statuses
+    if status is not None and status not in statuses:
+        raise InvalidInput(f"status: {status!r} is none of a signal", hint=f"choose from {', '.join(statuses)}", field="status")
+    given = {"correlation_id": correlation_id, "status": status, "source_channel": source_channel}
+    filters: Filters = {name: value for name, value in given.items() if value is not None}  # type: ignore[assignment]
     async with caller.transaction() as tx:
         return await tx.signals.list(limit=limit, after=cursor, newest_first=True, **filters)
 

@@ -254,7 +254,7 @@ def _moment_in_the_archive(folder: Path) -> str:
 
 def test_the_guide_to_the_library(tmp_path: Path) -> None:
     blocks = [text for language, text in BLOCK.findall((ROOT / "docs" / "library.md").read_text()) if language == "python"]
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     reader = Reader(tmp_path, {}, {})
     reader._run([sys.executable, "-c", "\n".join(blocks) + f"\ntest_an_order_is_mailed({str(tmp_path / 'data')!r})"])
     shown = reader._command(["runs", "list"])

@@ -8,7 +8,7 @@ import pytest
 
 from persistence import Plane
 from persistence.errors import Conflict, IdempotencyMismatch, PersistenceError
-from persistence.models import Run, Tenant
+from persistence.models import NewSignal, Run, Tenant
 from tests.helpers import ACTOR, TENANT_EVENTS, start_run
 
 
@@ -160,3 +160,34 @@ async def test_a_conflict_is_still_a_conflict(plane: Plane, tenant: Tenant) -> N
     with pytest.raises(Conflict):
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
             tx.runs.complete(run)
+
+
+async def test_one_who_waits_for_an_open_transaction_keeps_nobody_else_waiting(
+    one_at_a_time: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    """Several who want what it holds, by signals and by appends: everybody else goes on at once, and they go on when it ends."""
+    plane, place = one_at_a_time, tenant.tenant_id
+    run = await start_run(plane, place)
+
+    async def complete() -> str:
+        async with plane.transaction(place, actor=ACTOR) as tx:
+            tx.runs.complete(run)
+        return "completed"
+
+    def named(name: str) -> list[NewSignal]:
+        return [NewSignal(source_channel="web", source_id=name, signal_type="order")]
+
+    async with plane.transaction(place, actor=ACTOR) as tx:
+        await tx.signals.receive_many(named("held"))
+        tx.runs.suspend(run)
+        await tx.flush()
+        waiting = [asyncio.create_task(plane.receive(place, named("held"), actor=ACTOR)) for _ in range(3)]
+        waiting += [asyncio.create_task(complete()) for _ in range(3)]  # type: ignore[arg-type]
+        async with asyncio.timeout(plane.settings.lock_timeout / 2):
+            for number in range(5):
+                others = [plane.receive(place, named(f"{number}-{n}"), actor=ACTOR) for n in range(5)]
+                await asyncio.gather(*others, *(start_run(plane, place) for _ in range(5)))
+        assert not any(task.done() for task in waiting)
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(answer, list) and answer[0].is_new is False for answer in answers[:3]), answers
+    assert all(isinstance(answer, Conflict) for answer in answers[3:]), answers

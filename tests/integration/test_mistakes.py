@@ -1,5 +1,6 @@
 """The usual mistakes are answered in words that name what was passed, and what to do."""
 
+import asyncio
 import traceback
 from collections.abc import Callable
 from datetime import datetime
@@ -12,9 +13,9 @@ from persistence import Plane, Transaction
 from persistence.database.pool import check_signing
 from persistence.database.signing import ContextKeys, padded
 from persistence.errors import ConfigurationError, InvalidInput, PermissionDenied
-from persistence.models import Tenant
+from persistence.models import NewSignal, Tenant
 from persistence.outbox import Delivery, Worker
-from tests.helpers import get_effect, request_effect
+from tests.helpers import ACTOR, get_effect, request_effect
 
 Mistake = Callable[[Transaction], Any]
 
@@ -119,3 +120,30 @@ def test_a_secret_that_is_refused_is_not_shown() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         Plane(context_secret=secret)
     assert secret not in "".join(traceback.format_exception(refusal.value))
+
+
+async def test_a_forgotten_await_of_a_reception_is_said(plane: Plane, tenant: Tenant) -> None:
+    with pytest.raises(InvalidInput, match=r"tx\.signals\.receive: was not awaited"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.runs.start(run_type="test")
+            tx.signals.receive("web", "1", "order")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert (await tx.signals.count(), await tx.runs.count()) == (0, 0)
+        together = await asyncio.gather(tx.signals.receive("web", "1", "order"))
+        assert together[0].is_new
+    with pytest.raises(ZeroDivisionError):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.signals.receive("web", "2", "order")
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("signals", "words"),
+    [
+        (NewSignal(source_channel="web", source_id="1", signal_type="order"), "is one signal, not a list"),
+        ([("web", "1", "order")], r"signals\[0\]: is a tuple, not a NewSignal"),
+    ],
+)
+async def test_what_is_no_list_of_signals_is_named(plane: Plane, tenant: Tenant, signals: Any, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        await plane.receive(tenant.tenant_id, signals, actor=ACTOR)

@@ -73,6 +73,15 @@ async def test_what_is_wrong_is_named_and_nothing_is_nothing(plane: Plane, tenan
     assert await taken(plane, tenant) == []
 
 
+async def test_attributes_are_kept_whole(plane: Plane, tenant: Tenant) -> None:
+    attributes = {"a": None, "b": {"c": None, "d": [None]}, "z": 1}
+    signal = NewSignal(source_channel="web", source_id="x", signal_type="order", attributes=attributes)
+    [received] = await taken(plane, tenant, signal)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [event] = await tx.events.of_aggregate(received.id)
+    assert event.event_data["attributes"] == attributes
+
+
 async def test_an_answer_that_was_lost_is_given_again(plane: Plane, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection is lost after the commit: the signal is there, and it was this call that received it."""
     assert plane._receiver is not None

@@ -392,3 +392,14 @@ async def test_a_body_that_is_not_sent_as_json_says_so(client: httpx2.AsyncClien
     )
     assert answer.status_code == 422
     assert "Content-Type: application/json" in answer.json()["hint"]
+
+
+async def test_signals_are_found_by_status_and_channel(client: httpx2.AsyncClient) -> None:
+    for channel in ("web", "mail"):
+        await client.post("/v1/signals", json=signal(source_channel=channel))
+    found = (await client.get("/v1/signals", params={"status": "RECEIVED", "source_channel": "mail"})).json()["items"]
+    assert [one["source_channel"] for one in found] == ["mail"]
+    assert (await client.get("/v1/signals", params={"status": "PROCESSED"})).json()["items"] == []
+    wrong = await client.get("/v1/signals", params={"status": "OPEN"})
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "status")
+    assert "RECEIVED" in wrong.json()["hint"]

@@ -377,3 +377,22 @@ async def test_decide_tries_again_after_a_conflict(plane: Plane, tenant: Tenant)
 
     cancelled = await plane.decide(tenant.tenant_id, body, actor=ACTOR)
     assert (cancelled.status, cancelled.version) == ("CANCELLED", 3)
+
+
+@pytest.mark.parametrize("one_by_one", [0, 3, 8])
+async def test_a_part_that_began_and_ended_in_the_batch_is_not_open(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection, one_by_one: int
+) -> None:
+    """However the events go: beside a step that was recorded whole, another that begins and fails."""
+    admin.execute("UPDATE canon.size_limits SET one_by_one = %s", [one_by_one])
+    run = await start_run(plane, tenant.tenant_id)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        tx.steps.record(run, step_type="whole")
+        step = tx.steps.start(run, step_type="fails")
+        tx.steps.fail(step, {"message": "no"})
+        tx.runs.complete(run)
+    with pytest.raises(InvalidTransition, match="is WAITING"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            whole = tx.runs.start(run_type="test")
+            tx.steps.suspend(tx.steps.start(whole, step_type="waits"))
+            tx.runs.complete(whole)

@@ -40,14 +40,22 @@ BEGIN
     LIMIT 1;
   END IF;
   IF part IS NULL AND begins_and_ends THEN
-    -- Of what begins and ends with the batch all parts are in it, and none has been cancelled.
-    SELECT w.aggregate_type, w.id, o.aggregate_type, o.id, o.status
+    -- Of what begins and ends with the batch all parts are in it, and none has been cancelled. (There may be several deltas of an aggregate.)
+    SELECT w.aggregate_type, w.id, o.aggregate_type, o.id, l.status
     INTO d.aggregate_type, d.id, kind, part, status
     FROM unnest(deltas) AS o
+    CROSS JOIN LATERAL (
+      SELECT l.status
+      FROM unnest(deltas) AS l
+      WHERE l.id = o.id
+      ORDER BY l.version DESC
+      LIMIT 1
+    ) AS l
     JOIN unnest(deltas) AS w
       ON w.id IN ((o.doc ->> 'run_id')::uuid, (o.doc ->> 'step_id')::uuid, (o.doc ->> 'parent_run_id')::uuid)
     WHERE o.aggregate_type IN ('RUN', 'STEP', 'TOOL_CALL')
-      AND o.status IN ('PENDING', 'RUNNING', 'WAITING')
+      AND o.first_version = 1
+      AND l.status IN ('PENDING', 'RUNNING', 'WAITING')
       AND w.status = 'COMPLETED'
       AND NOT w.doc ? 'open_parts'
     LIMIT 1;

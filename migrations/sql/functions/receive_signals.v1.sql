@@ -34,8 +34,9 @@ BEGIN
         'aggregate_id', f.id,
         'aggregate_version', 1,
         'event_data', jsonb_strip_nulls(jsonb_build_object(
-          'source_channel', f.source_channel, 'source_id', f.source_id, 'signal_type', f.signal_type, 'attributes', f.attributes
-        )) || jsonb_build_object('payload', f.payload),
+          'source_channel', f.source_channel, 'source_id', f.source_id, 'signal_type', f.signal_type
+        )) || jsonb_build_object('payload', f.payload)
+          || CASE WHEN f.attributes IS NULL THEN '{}' ELSE jsonb_build_object('attributes', f.attributes) END,
         'correlation_id', f.correlation_id,
         'actor', f.actor,
         'source', f.source,
@@ -91,7 +92,7 @@ BEGIN
   END IF;
 
   RETURN QUERY
-    SELECT g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at, s.id = g.id
+    SELECT g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at, s.id IS NOT DISTINCT FROM g.id
     FROM given_signals(signals) AS g
     CROSS JOIN LATERAL (
       SELECT s.*
