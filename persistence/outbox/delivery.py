@@ -44,6 +44,7 @@ class Delivery:
     idempotency_key: the same at every attempt; hand it to the receiver.
     attempt: 1 for the first. requested_at: when the effect was recorded. ordering_key, destination: as it was requested.
     traceparent: where the request stands in a distributed trace. is_suspect: whether the destination failed of late.
+    was_lost: whether the worker that made the attempt before did not live to report back.
     causation_id: the event that caused this attempt; what the handler causes in turn may name it.
     cancelled: set when somebody cancelled the effect, or the run it belongs to, after this attempt began. The handler may go on or stop: if it
         succeeds the effect counts as executed, otherwise it ends as cancelled; there is no other attempt.
@@ -63,6 +64,7 @@ class Delivery:
     destination: str | None = None
     traceparent: str | None = None
     is_suspect: bool = False
+    was_lost: bool = False
     cancelled: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
 
     @property

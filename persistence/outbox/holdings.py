@@ -77,11 +77,13 @@ class Holdings:
     def everything(self) -> Sequence[Held]:
         return list(self._held.values())
 
-    def hand_back(self) -> list[Delivery]:
-        """Takes what nobody has begun off the books and off the desks."""
+    def hand_back(self, *, but: Delivery | None = None) -> list[Delivery]:
+        """Takes what nobody has begun off the books and off the desks. but: stays on the books."""
         waiting = [delivery for desk in self.desks.values() for delivery in desk.waiting if delivery.hold in self._held]
         for desk in self.desks.values():
             desk.waiting.clear()
+        if but is not None:
+            waiting.remove(but)
         for delivery in waiting:
             self.let_go(delivery)
         return waiting

@@ -71,12 +71,15 @@ class Listener:
                 said = "does not hear itself" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
                 hint = {"hint": _PAST_THE_POOLER} if self._is_pooled else {}
                 _log.warning("listener_lost", error=said, fallback="polling", **hint)
+            pause = 0.05 if self.is_listening else 1.0
             self.is_listening = False
             LISTENING.labels(self._channel).set(0)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
         connection = await connect(self._dsn, self._settings)
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
         try:
             await connection.add_listener(self._channel, self._on_bell)
             await connection.add_listener(self._probe_channel, self._on_probe)
@@ -88,7 +91,10 @@ class Listener:
                     await self._heard.wait()
                 self.is_listening = True
                 LISTENING.labels(self._channel).set(1)
-                await asyncio.sleep(self._probe_interval)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._probe_interval):
+                        await lost.wait()
+                    raise ConnectionError("the connection was lost")
         finally:
             connection.terminate()
 

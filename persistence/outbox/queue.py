@@ -21,7 +21,8 @@ from persistence.telemetry import CLAIMED, LEASES_LOST, OUTCOMES, SETTLED, span
 _CLAIM = """
 SELECT
   tenant_id, id AS effect_id, effect_type, idempotency_key, attempts AS attempt, correlation_id, causation_id, requested_at,
-  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination, traceparent, is_suspect
+  $2 AS lease_token, payload::text AS payload_text, ordering_key, destination, traceparent, is_suspect,
+  was_lost
 FROM persistence.claim_outbox($1, $2, $3, $4, $5)
 """
 

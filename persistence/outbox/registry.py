@@ -50,6 +50,10 @@ class Handler:
         """Seconds that this attempt may take; None: until it ends, for nothing else of its ordering key may be done before."""
         return None if delivery.ordering_key is not None and isinstance(self.run, ThreadRunner) else self.timeout
 
+    def goes_alone(self, delivery: Delivery) -> bool:
+        """Whether this is the last attempt of what may have killed its worker before: nothing else is to die with it, and be taken for dead, too."""
+        return delivery.was_lost and delivery.attempt == self.max_attempts
+
     @cached_property
     def took(self) -> Histogram:
         """Where the time that attempts take is counted."""

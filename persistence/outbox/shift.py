@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.wake import CANCELLED, CHANNEL
 from persistence.errors import ConfigurationError, PermissionDenied, PersistenceError
 from persistence.outbox.attempt import attempt, interrupted
+from persistence.outbox.delivery import Delivery
 from persistence.outbox.desk import Desk
 from persistence.outbox.holdings import Holdings
 from persistence.outbox.leases import LeaseKeeper
@@ -48,6 +49,7 @@ class Shift:
         self._settler = Settler(queue, self._holdings, self._wake.set, batch=worker.settle_batch, within=worker.settle_within)
         self._leases = LeaseKeeper(queue, self._holdings, worker.lease)
         self._sweeper = Sweeper(queue, list(self._desks), self._wake.set)
+        self._stop = asyncio.Event()
 
     @property
     def settled(self) -> int:
@@ -56,7 +58,7 @@ class Shift:
 
     async def work(self, stop: asyncio.Event, *, until: Literal["idle", "settled"] | None = None) -> None:
         """Works until ``stop`` is set, or as ``Worker.drain`` says."""
-        worker = self._worker
+        worker, self._stop = self._worker, stop
         async with AsyncExitStack() as resources:
             if worker.listen and until is None:
                 listener = Listener(
@@ -140,10 +142,33 @@ class Shift:
             _log.warning("claim_failed", error=str(error) or type(error).__name__)
             return None
         self._holdings.take(deliveries, lasts_until)
+        last_chance = next((d for d in deliveries if self._desks[d.effect_type].handler.goes_alone(d)), None)
+        if last_chance is not None:
+            await self._try_alone(last_chance)
+            return len(deliveries)
         for effect_type in {delivery.effect_type for delivery in deliveries}:
             self._start_waiting(self._desks[effect_type])
         await asyncio.sleep(0)  # handlers begin before anything else is asked of the database
         return len(deliveries)
+
+    async def _try_alone(self, delivery: Delivery) -> None:
+        """Everything else is handed back, or ends first; nothing is claimed until this has ended."""
+        await self._release(self._holdings.hand_back(but=delivery))
+        await self._end_of({runner for desk in self._desks.values() for runner in desk.runners})
+        desk = self._desks[delivery.effect_type]
+        desk.waiting.append(delivery)
+        if not self._stop.is_set():  # otherwise it is handed back, too
+            self._start_waiting(desk)
+            await self._end_of(desk.runners)
+
+    async def _end_of(self, runners: Collection[asyncio.Task[None]]) -> None:
+        """Waits for runners, or until the worker is to stop."""
+        if not runners:
+            return
+        stopping = asyncio.create_task(self._stop.wait())
+        either: set[asyncio.Future[Any]] = {asyncio.gather(*runners, return_exceptions=True), stopping}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
 
     def _start_waiting(self, desk: Desk) -> None:
         for _ in range(min(len(desk.waiting), desk.handler.concurrency - desk.busy)):
@@ -196,9 +221,14 @@ class Shift:
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
-        if waiting:
-            try:
-                async with asyncio.timeout(_RELEASE_SECONDS):
-                    await self._queue.release(waiting)
-            except (PersistenceError, TimeoutError) as error:
-                _log.warning("release_failed", entries=len(waiting), error=str(error) or type(error).__name__)
+        await self._release(waiting)
+
+    async def _release(self, deliveries: Sequence[Delivery]) -> None:
+        """Hands back what was not begun; where that fails, its leases run out."""
+        if not deliveries:
+            return
+        try:
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                await self._queue.release(deliveries)
+        except (PersistenceError, TimeoutError) as error:
+            _log.warning("release_failed", entries=len(deliveries), error=str(error) or type(error).__name__)

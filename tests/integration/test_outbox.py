@@ -645,3 +645,66 @@ async def test_housekeeping_is_one_workers_at_a_time(plane: Plane, tenant: Tenan
     assert await Housekeeping().round(plane) == 0
     with pytest.raises(ConfigurationError, match="retention: 0:00:00 is less than an hour"):
         Housekeeping(retention=timedelta(0))
+
+
+async def test_what_kills_its_worker_takes_nobody_with_it(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    """Six entries that were held together whenever the worker died: the last attempt of each is made alone, and only the culprit's is in vain."""
+    effects = [await request_effect(plane, tenant.tenant_id, f"{number}") for number in range(6)]
+    for _ in range(2):
+        assert len(await queue_of(plane).claim({"TEST": 6}, lease=60)) == 6
+        let_time_pass(admin)  # their worker was lost
+    beside: list[int] = []
+    ran: list[str] = []
+    under_way = 0
+
+    async def handler(delivery: Delivery) -> None:
+        nonlocal under_way
+        under_way += 1
+        beside.append(under_way)
+        ran.append(delivery.idempotency_key)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        if delivery.effect_id == effects[0].id:
+            raise PermanentFailure("the culprit")
+
+    await worker_with(handler, max_attempts=3, concurrency=6).drain(plane)
+    assert sorted(ran) == sorted(effect.idempotency_key for effect in effects)
+    assert set(beside) == {1}
+    statuses = [(await get_effect(plane, tenant.tenant_id, effect.id)).status for effect in effects]
+    assert statuses == ["DEAD_LETTER"] + ["EXECUTED"] * 5
+
+
+async def test_a_worker_that_stops_before_a_last_attempt_hands_it_back(
+    plane: Plane, tenant: Tenant, admin: psycopg.Connection
+) -> None:
+    await request_effect(plane, tenant.tenant_id, "lost")
+    assert len(await queue_of(plane).claim({"TEST": 1}, lease=60)) == 1
+    let_time_pass(admin)
+    begun, stop = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Delivery) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    async def quick(_: Delivery) -> None:
+        return None
+
+    worker = Worker(name="tester", listen=False, grace=0.1, poll_interval=0.05)
+    worker.handler("OTHER")(slow)
+    worker.handler("TEST", max_attempts=2)(quick)
+    admin.execute("UPDATE persistence.outbox_queue SET due_at = now() + interval '1 hour' WHERE effect_type = 'TEST'")
+    await request_effect(plane, tenant.tenant_id, "busy", "OTHER")
+    working = asyncio.create_task(worker.run(plane, stop))
+    await begun.wait()
+    admin.execute("UPDATE persistence.outbox_queue SET due_at = now() WHERE effect_type = 'TEST'")
+    while admin.execute(
+        "SELECT count(*) FROM persistence.outbox_queue WHERE effect_type = 'TEST' AND leased_by = 'tester'"
+    ).fetchone() != (1,):
+        await asyncio.sleep(0.01)
+    stop.set()  # while it waits for the other to end
+    await working
+    assert admin.execute("SELECT attempts, lease_token FROM persistence.outbox_queue WHERE effect_type = 'TEST'").fetchone() == (
+        1,
+        None,
+    )
+    assert await worker_with(quick, max_attempts=2).drain(plane) == 1

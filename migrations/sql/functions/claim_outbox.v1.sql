@@ -5,13 +5,13 @@
 --
 -- lease_token: names this claim; settle_outbox and its kin ask for it.
 -- lease: how long the entries are the worker's, by this database's clock.
--- is_suspect: whether the entry's destination failed of late.
+-- is_suspect: whether the entry's destination failed of late. was_lost: whether the worker of the attempt before did not live to report back.
 --
 -- Entries whose destination rests are put off as they are met, at most some thousands in one claim; the next claim goes on with them.
 CREATE FUNCTION persistence.claim_outbox(worker text, lease_token uuid, effect_types text[], limits integer[], lease interval)
 RETURNS TABLE (
   tenant_id uuid, id uuid, effect_type text, attempts integer, idempotency_key text, payload jsonb, correlation_id uuid, causation_id uuid,
-  requested_at timestamptz, ordering_key text, destination text, traceparent text, is_suspect boolean
+  requested_at timestamptz, ordering_key text, destination text, traceparent text, is_suspect boolean, was_lost boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -119,7 +119,8 @@ BEGIN
           o.ordering_key,
           o.destination,
           o.traceparent,
-          some_fail AND EXISTS (SELECT FROM outbox_destinations AS d WHERE d.tenant_id = o.tenant_id AND d.destination = o.destination)
+          some_fail AND EXISTS (SELECT FROM outbox_destinations AS d WHERE d.tenant_id = o.tenant_id AND d.destination = o.destination),
+          coalesce(o.error_details ->> 'type' = 'WorkerLost', false)
         FROM unnest(leased_tenants, leased_ids, leased_attempts) AS l (tenant_id, id, attempts)
         CROSS JOIN LATERAL (
           SELECT o.*
