@@ -36,7 +36,6 @@ from persistence.queries.runs import RunFilter, list_runs
 from persistence.queries.search import search_runs
 from persistence.queries.trace import trace_run
 from persistence.service import create_app
-from persistence.service.access import COOKIE
 from persistence.service.server import listen, serve
 from persistence.transaction import Transaction
 
@@ -315,7 +314,7 @@ async def page_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[fl
         tenant_id = await tenant_of(plane)
         text, _ = await plane.tokens.issue(tenant_id, "bench", role=Role.READER, acts_as=ACTOR, actor=ACTOR)
         async with plane.transaction(tenant_id, actor=ACTOR) as tx:
-            [run] = (await tx.runs.list(limit=1, newest_first=True)).items
+            [run] = (await tx.runs.list(limit=1, newest_first=True, run_type="type-3")).items
             [effect] = await tx.effects.all(run_id=run.id)
         pages = {
             "overview": "/",
@@ -330,7 +329,8 @@ async def page_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[fl
         with listen("127.0.0.1", 0) as listening, TemporaryDirectory() as folder:
             app = create_app(plane, Ingest(Path(folder), plane), requests_per_second=100_000)
             serving = asyncio.create_task(serve(app, listening, stop))
-            async with httpx2.AsyncClient(base_url=listening.url, cookies={COOKIE: text}, timeout=60) as client:
+            async with httpx2.AsyncClient(base_url=listening.url, timeout=60) as client:
+                await client.post("/console/login", data={"token": text})
                 gate.wait()
                 for _ in range(rounds):
                     for name, path in pages.items():
@@ -349,8 +349,8 @@ async def query_latencies(dsn: str, rounds: int, gate: Gate) -> dict[str, list[f
     async with Plane(dsn=as_service(dsn), pool_min=1) as plane:
         tenant_id = await tenant_of(plane)
         async with plane.transaction(tenant_id, actor=ACTOR) as tx:
-            newest = [run.id for run in (await tx.runs.list(limit=1000, newest_first=True)).items]
-            oldest = [run.id for run in (await tx.runs.list(limit=1000)).items]
+            newest = [run.id for run in (await tx.runs.list(limit=1000, newest_first=True, run_type="type-3")).items]
+            oldest = [run.id for run in (await tx.runs.list(limit=1000, run_type="type-3")).items]
         chance = random.Random(1)
         questions: dict[str, Callable[[Transaction, UUID], Awaitable[object]]] = {
             "trace of a run": trace_run,
