@@ -283,9 +283,8 @@ class Transaction:
         if self._connection is None:
             await self._begin()
         place = self.context.tenant_id, self.context.user_id
-        proof = proof_of(self.settings, *place)
         while self._delivered < len(self._buffer.sent):
-            item = self._buffer.sent[self._delivered]
+            item, proof = self._buffer.sent[self._delivered], proof_of(self.settings, *place)
             if isinstance(item, Reception):
                 await receive(self._connection, place, item, proof)
             else:

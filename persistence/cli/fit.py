@@ -144,15 +144,14 @@ async def _run_checks(
     settings = settings_for(data_dir)
     async with open_runner(settings, options, dsn) as runner:
         begun = time.monotonic()
-        reach: Reach | None
-        reach, lawful_until = await reach_of(runner.audit_dsn, settings, checks)
-        if options.is_confined:
-            reach = None
-        elif lawful_until is not None and not whole:
-            runner.options = options = replace(options, since=lawful_until)
-            error_console.print(
-                f"what happened since {lawful_until:%Y-%m-%d %H:%M:%S %Z}; before that all was lawful when it was looked at (--all: everything)"
-            )
+        reach: Reach | None = None
+        if not options.is_confined:
+            reach, lawful_until = await reach_of(runner.audit_dsn, settings, checks)
+            if lawful_until is not None and not whole:
+                runner.options = options = replace(options, since=lawful_until)
+                error_console.print(
+                    f"what happened since {lawful_until:%Y-%m-%d %H:%M:%S %Z}; before that all was lawful when it was looked at (--all: everything)"
+                )
         outcomes = await _watched(runner, checks, watch=watch)
         if keep:
             seconds = time.monotonic() - begun

@@ -85,28 +85,24 @@ class Groups(Generic[I, A]):
 
     async def send(self, place: Place, item: I) -> A:
         """Sends it, alone or with others. Returns its answer, or raises what it was refused with."""
+        try:
+            return await self._send_in_line(place, item)
+        except asyncpg.LockNotAvailableError:  # it waits as long as the session does, beside the line
+            async with self._alone:
+                return (await self._together(place, [item], None))[0]
+
+    async def _send_in_line(self, place: Place, item: I) -> A:
         line = self._lines.setdefault(place, _Line())
         is_free = line.under_way < self._settings.appends_at_once and not line.is_turning
         if is_free or item.events > _MOST_EVENTS:
             line.under_way += 1
             try:
                 return (await self._together(place, [item], _PATIENCE))[0]
-            except asyncpg.LockNotAvailableError:
-                pass
             finally:
                 self._next(place, line)
-            return await self._wait_alone(place, item)
         member: _Member[I, A] = _Member(item, asyncio.get_running_loop().create_future())
         line.waiting.append(member)
-        try:
-            return await member.answer
-        except asyncpg.LockNotAvailableError:
-            return await self._wait_alone(place, item)
-
-    async def _wait_alone(self, place: Place, item: I) -> A:
-        """Sends it beside the line, and waits for its lock as long as the session does."""
-        async with self._alone:
-            return (await self._together(place, [item], None))[0]
+        return await member.answer
 
     def _next(self, place: Place, line: _Line[I, A]) -> None:
         """One is done: those that wait go together; with nobody waiting, the line closes."""

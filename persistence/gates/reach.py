@@ -6,7 +6,7 @@ until all is green.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -90,11 +90,6 @@ async def _lawful(connection: asyncpg.Connection, reach: Reach, checks: Sequence
         return None
     broken = {check["id"] for check in run["checks"] if check["verdict"] in {"violated", "failed"}}
     return None if broken & {check.id for check in checks if check.is_confined} else former
-
-
-def described(reach: Reach) -> dict[str, Any]:
-    """As the event of a run has it."""
-    return asdict(reach)
 
 
 def _digest(checks: Sequence[Check]) -> str:

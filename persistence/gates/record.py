@@ -1,13 +1,14 @@
 """Keeping what came of the gates: how many objects each check found, for consoles and metrics."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.pool import connected
 from persistence.encoding import encode
 from persistence.gates.fit import Options, Outcome
-from persistence.gates.reach import Reach, described
+from persistence.gates.reach import Reach
 from persistence.settings import Settings
 
 # Records a run of the gates.
@@ -51,5 +52,5 @@ def _findings(outcomes: Sequence[Outcome], options: Options, seconds: float, rea
         "seconds": round(seconds, 3),
         "since": options.since.isoformat() if options.since else None,
         "sample": options.sample,
-        **({"reach": described(reach)} if reach else {}),
+        **({"reach": asdict(reach)} if reach else {}),
     }

@@ -1,7 +1,7 @@
 """Writing posts together: those that come while others are being written are the next group."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -91,10 +91,12 @@ class Writer:
     async def _commit(self, group: Sequence[Waiting]) -> None:
         try:
             goes_apart = self._process is not None and len(group) > _FEW
-            apart = _by_tenant(group, lambda post: goes_apart and post.draft is None)
-            here = _by_tenant(group, lambda post: not goes_apart or post.draft is not None)
+            here: dict[UUID, list[Post]] = {}
+            apart: dict[UUID, list[Post]] = {}
+            for tenant_id, post, _ in group:
+                (apart if goes_apart and post.draft is None else here).setdefault(tenant_id, []).append(post)
             if here:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._scribe.write, here)
+                await self._write_here(here)
             if apart:
                 await self._write_apart(apart)
         except Exception as error:
@@ -103,6 +105,9 @@ class Writer:
         for _, _, done in group:
             done.set_result(None)
 
+    async def _write_here(self, posts: Posts) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._scribe.write, posts)
+
     async def _write_apart(self, posts: Posts) -> None:
         process = self._process
         assert process is not None
@@ -110,7 +115,7 @@ class Writer:
             writing = process.submit(posts)
         except BrokenExecutor:  # it has ended since, with nothing of these in its hands
             self._replace(process)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._scribe.write, posts)
+            await self._write_here(posts)
             return
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -148,11 +153,3 @@ async def _started(folder: Path) -> ScribeProcess:
         process.kill()
         raise
     return process
-
-
-def _by_tenant(group: Sequence[Waiting], is_meant: Callable[[Post], bool]) -> dict[UUID, list[Post]]:
-    posts: dict[UUID, list[Post]] = {}
-    for tenant_id, post, _ in group:
-        if is_meant(post):
-            posts.setdefault(tenant_id, []).append(post)
-    return posts

@@ -7,12 +7,12 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Select, Uuid, any_, bindparam, func, literal, select
 
-from persistence.canon import CANON
 from persistence.database.statements import as_text, compiled
 from persistence.database.tables import RUNS
 from persistence.errors import InvalidInput
 from persistence.models import Model, Run, first_id_at
 from persistence.queries.search import search_runs
+from persistence.repositories.filters import check_status
 from persistence.transaction import Transaction
 
 MAX_PAGE = 1000
@@ -67,9 +67,7 @@ async def list_runs(tx: Transaction, wanted: RunFilter | None = None, *, limit: 
     wanted = wanted or RunFilter()
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInput(f"limit: {limit} is not between 1 and {MAX_PAGE}", field="limit")
-    statuses = CANON.aggregates[Run.kind].statuses
-    if wanted.status is not None and wanted.status not in statuses:
-        raise InvalidInput(f"status: {wanted.status!r} is none of a run", hint=f"choose from {', '.join(statuses)}", field="status")
+    check_status(Run.kind, wanted.status)
     text, values = compiled(_page(tx.context.tenant_id, wanted, limit, after))
     rows = await tx.fetch(text, *values)
     items = [RunLine.made(**row) for row in rows[:limit]]

@@ -5,6 +5,9 @@ from datetime import datetime
 from typing import TypedDict
 from uuid import UUID
 
+from persistence.canon import CANON
+from persistence.errors import InvalidInput
+
 Ids = UUID | Sequence[UUID]
 Texts = str | Sequence[str]
 Numbers = int | Sequence[int]
@@ -69,3 +72,12 @@ class Filters(TypedDict, total=False):
     restored_at: Times
     started_at: Times
     updated_at: Times
+
+
+def check_status(kind: str, status: str | None) -> None:
+    """Raises InvalidInput for a status that the canon does not know of a kind of aggregate. None: none is asked for."""
+    statuses = CANON.aggregates[kind].statuses
+    if status is not None and status not in statuses:
+        raise InvalidInput(
+            f"status: {status!r} is none of a {kind.lower()}", hint=f"choose from {', '.join(statuses)}", field="status"
+        )

@@ -7,10 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from persistence.canon import CANON
-from persistence.errors import InvalidInput
 from persistence.models import NewSignal, Page, Signal
 from persistence.repositories import Filters
+from persistence.repositories.filters import check_status
 from persistence.service.access import Operating, Reading
 from persistence.service.conditions import IfMatch, check_match, tag
 from persistence.service.parameters import Cursor, Limit, Reason, StrictRoute
@@ -75,9 +74,7 @@ async def list_signals(
     source_channel: Annotated[str | None, Query(max_length=200, description="Only from there.")] = None,
 ) -> Page[Signal]:
     """Signals, the newest first."""
-    statuses = CANON.aggregates[Signal.kind].statuses
-    if status is not None and status not in statuses:
-        raise InvalidInput(f"status: {status!r} is none of a signal", hint=f"choose from {', '.join(statuses)}", field="status")
+    check_status(Signal.kind, status)
     given = {"correlation_id": correlation_id, "status": status, "source_channel": source_channel}
     filters: Filters = {name: value for name, value in given.items() if value is not None}  # type: ignore[assignment]
     async with caller.transaction() as tx:

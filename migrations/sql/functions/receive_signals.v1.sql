@@ -20,7 +20,9 @@ AS $$
 #variable_conflict use_column
 DECLARE
   fresh jsonb;
-  bad record;
+  channel text;
+  name text;
+  is_other boolean;
 BEGIN
   PERFORM enter_tenant(receive_signals.tenant_id, receive_signals.user_id, proof);
   PERFORM refuse_batch(signals);
@@ -68,9 +70,11 @@ BEGIN
     END;
   END LOOP;
 
-  IF jsonb_array_length(fresh) IS DISTINCT FROM jsonb_array_length(signals) THEN  -- some were known
-    SELECT g.source_channel, g.source_id, s.id
-    INTO bad
+  FOR position_in_batch, id, correlation_id, status, version, last_event_id, received_at, is_new, channel, name, is_other IN
+    SELECT
+      g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at, s.id IS NOT DISTINCT FROM g.id,
+      g.source_channel, g.source_id,
+      s.signal_type <> g.signal_type OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
     FROM given_signals(signals) AS g
     CROSS JOIN LATERAL (
       SELECT s.*
@@ -80,28 +84,15 @@ BEGIN
         AND s.source_id = g.source_id
       LIMIT 1
     ) AS s
-    WHERE s.signal_type <> g.signal_type
-      OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
-    LIMIT 1;
-    IF FOUND THEN
+    ORDER BY g.position
+  LOOP
+    IF is_other THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE004',
-        MESSAGE = format('signal (%s, %s) was received as %s with another type or payload', bad.source_channel, bad.source_id, bad.id),
+        MESSAGE = format('signal (%s, %s) was received as %s with another type or payload', channel, name, id),
         HINT = 'A source_id names one delivery for ever; a changed delivery needs its own.';
     END IF;
-  END IF;
-
-  RETURN QUERY
-    SELECT g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at, s.id IS NOT DISTINCT FROM g.id
-    FROM given_signals(signals) AS g
-    CROSS JOIN LATERAL (
-      SELECT s.*
-      FROM signals AS s
-      WHERE s.tenant_id = receive_signals.tenant_id
-        AND s.source_channel = g.source_channel
-        AND s.source_id = g.source_id
-      LIMIT 1
-    ) AS s
-    ORDER BY g.position;
+    RETURN NEXT;
+  END LOOP;
 END
 $$;
