@@ -103,6 +103,26 @@ class StorageFull(PersistenceError):
     """There is no room left on the disk, or the quota is used up."""
 
 
+class VaultLocked(PersistenceError):
+    """The vault is locked: its keys are in nobody's memory."""
+
+
+class UnlockRefused(PersistenceError):
+    """The vault does not open with this, or not yet."""
+
+
+class VaultDamaged(PersistenceError):
+    """The vault, or what it sealed, is not as it was written: changed, moved, cut off, or of an earlier day."""
+
+
+class SecretUnavailable(PersistenceError):
+    """The secret is over: read as often as it may be, past its time, or destroyed."""
+
+
+class Erased(PersistenceError):
+    """The key of what was sealed was destroyed, and nobody can read it any more."""
+
+
 class ImportFailed(PersistenceError):
     """A file could not be read; the message names file, place and what is wrong."""
 

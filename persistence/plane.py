@@ -1,8 +1,10 @@
 """What services hold in their hands."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -25,6 +27,7 @@ from persistence.errors import ConfigurationError, Conflict, InvalidInput, Persi
 from persistence.limits import Limits
 from persistence.models import NewSignal, Signal
 from persistence.repositories.signals import documents, received
+from persistence.secrets import RecordedVault, Secrets, Subjects, open_vault
 from persistence.settings import Overrides, Settings
 from persistence.telemetry import watch_pool
 from persistence.tenants import TenantAdministration
@@ -55,6 +58,7 @@ class Plane:
         self._bell: Bell | None = None
         self._appender: Appender | None = None
         self._receiver: Receiver | None = None
+        self._vault: RecordedVault | None = None
 
     async def open(self) -> Self:
         """Connects. Raises ServerError when the server is missing, too old, unreachable or not migrated."""
@@ -73,7 +77,12 @@ class Plane:
         return self
 
     async def close(self) -> None:
-        """Waits for what is under way and disconnects."""
+        """Waits for what is under way, locks the vault, and disconnects."""
+        if self._vault is not None:
+            self._vault.vault.lock()
+            with suppress(PersistenceError):
+                await self._vault.tell()
+            self._vault = None
         self._pool = None
         await self._resources.aclose()
 
@@ -110,6 +119,25 @@ class Plane:
     def tokens(self) -> Tokens:
         """Access to the HTTP service; to issue and revoke, the login needs persistence_operator."""
         return Tokens(self.pool, self.settings)
+
+    @property
+    def vault(self) -> RecordedVault:
+        """The vault of this process, opened when it is needed by what the environment gives. Raises ConfigurationError."""
+        if self._vault is None:
+            self._vault = RecordedVault(
+                open_vault(self.settings), self.pool, self.settings, f"system:{socket.gethostname()[:60]}:{os.getpid()}"
+            )
+        return self._vault
+
+    @property
+    def secrets(self) -> Secrets:
+        """Secrets of tenants: sealed by the vault, each reading on the record."""
+        return Secrets(self.vault, self.transaction, self._context, self.pool, self.settings)
+
+    @property
+    def subjects(self) -> Subjects:
+        """Personal data in events, which can be erased."""
+        return Subjects(self.vault, self.transaction, self._context, self.pool, self.settings)
 
     def dead_letters(self, tenant_id: UUID, *, actor: str, user_id: UUID | None = None, source: str = "service") -> DeadLetters:
         """A tenant's dead letters, to requeue or discard; the login needs persistence_operator. Arguments as for ``transaction``."""

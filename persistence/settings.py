@@ -25,6 +25,10 @@ class Overrides(TypedDict, total=False):
     wal_archive: str | Path | None
     programs_dir: str | Path | None
     ingest_dir: str | Path | None
+    config_dir: str | Path | None
+    vault_key: str | SecretStr | None
+    vault_key_file: str | Path | None
+    vault_passphrase: str | SecretStr | None
     user_id: UUID | None
     context_secret: str | SecretStr | None
     pool_min: int
@@ -59,6 +63,13 @@ class Settings(BaseSettings):
 
     ingest_dir: Path | None = Field(None, description="where posted data are kept; none: ingest/ in the data directory")
 
+    config_dir: Path | None = Field(
+        None, description="where vault_config.yaml and logging.yaml are; none: config/ in the data directory"
+    )
+    vault_key: SecretStr | None = Field(None, description="opens the vault: 32 bytes in base64")
+    vault_key_file: Path | None = Field(None, description="a file with such a key, which only its owner may read")
+    vault_passphrase: SecretStr | None = Field(None, description="opens the vault, where no person does")
+
     user_id: UUID | None = Field(
         None,
         description="the user in whose name services work unless they say so; none: the installation's, which operators may ask for",
@@ -88,6 +99,11 @@ class Settings(BaseSettings):
     max_event_bytes: int = Field(1 * MEBIBYTE, ge=1024, le=64 * MEBIBYTE)
     max_batch_events: int = Field(10_000, ge=1, le=100_000)
     max_batch_bytes: int = Field(32 * MEBIBYTE, ge=1024, le=200 * MEBIBYTE)
+
+    @property
+    def config_folder(self) -> Path:
+        """Where the configuration files are."""
+        return self.config_dir or self.data_dir / "config"
 
     @property
     def service_user(self) -> UUID:

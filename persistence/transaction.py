@@ -21,13 +21,17 @@ from persistence.errors import Conflict, InvalidInput, PersistenceError, Unavail
 from persistence.models import AppendResult, NewEvent
 from persistence.repositories import (
     CheckpointRepository,
+    DataKeyRepository,
     EffectRepository,
     EventRepository,
     OutboxRepository,
     RunRepository,
+    SecretRepository,
     SignalRepository,
+    SnapshotRepository,
     StepRepository,
     ToolCallRepository,
+    VaultAccessRepository,
 )
 from persistence.repositories.buffer import EventBuffer
 from persistence.repositories.rows import by_ids
@@ -114,6 +118,24 @@ class Transaction:
     @cached_property
     def checkpoints(self) -> CheckpointRepository:
         return CheckpointRepository(self)
+
+    @cached_property
+    def data_keys(self) -> DataKeyRepository:
+        return DataKeyRepository(self)
+
+    @cached_property
+    def secrets(self) -> SecretRepository:
+        """What secrets there are. Their values: ``plane.secrets``."""
+        return SecretRepository(self)
+
+    @cached_property
+    def vault_accesses(self) -> VaultAccessRepository:
+        return VaultAccessRepository(self)
+
+    @cached_property
+    def snapshots(self) -> SnapshotRepository:
+        """What snapshots there are. Taking them: ``persistence.snapshots``."""
+        return SnapshotRepository(self)
 
     @cached_property
     def outbox(self) -> OutboxRepository:

@@ -78,8 +78,8 @@ def audit_dsn(postgresql: psycopg.Connection) -> str:
 
 
 @pytest.fixture
-async def plane(dsn: str, admin_dsn: str) -> AsyncIterator[Plane]:
-    async with Plane(dsn=dsn, admin_dsn=admin_dsn, retry_for=5) as opened:
+async def plane(dsn: str, admin_dsn: str, audit_dsn: str, tmp_path: Path) -> AsyncIterator[Plane]:
+    async with Plane(dsn=dsn, admin_dsn=admin_dsn, audit_dsn=audit_dsn, data_dir=tmp_path / "data", retry_for=5) as opened:
         yield opened
 
 

@@ -14,6 +14,10 @@ FROM (
   UNION ALL SELECT 'tool_calls', t.id, t.actor, t.updated_at FROM persistence.tool_calls AS t
   UNION ALL SELECT 'effects', t.id, t.actor, t.updated_at FROM persistence.effects AS t
   UNION ALL SELECT 'run_checkpoints', t.id, t.actor, t.updated_at FROM persistence.run_checkpoints AS t
+  UNION ALL SELECT 'data_keys', t.id, t.actor, t.updated_at FROM persistence.data_keys AS t
+  UNION ALL SELECT 'secrets', t.id, t.actor, t.updated_at FROM persistence.secrets AS t
+  UNION ALL SELECT 'vault_accesses', t.id, t.actor, t.updated_at FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'snapshots', t.id, t.actor, t.updated_at FROM persistence.snapshots AS t
   UNION ALL SELECT 'outbox_events', t.id, t.actor, t.updated_at FROM persistence.outbox_events AS t
   UNION ALL SELECT 'backup_verifications', t.id, t.actor, t.updated_at FROM persistence.backup_verifications AS t
 ) AS x

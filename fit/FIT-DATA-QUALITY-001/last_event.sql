@@ -12,6 +12,10 @@ FROM (
   UNION ALL SELECT 'TOOL_CALL', 'tool_calls', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.tool_calls AS t
   UNION ALL SELECT 'EFFECT', 'effects', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.effects AS t
   UNION ALL SELECT 'CHECKPOINT', 'run_checkpoints', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.run_checkpoints AS t
+  UNION ALL SELECT 'DATA_KEY', 'data_keys', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.data_keys AS t
+  UNION ALL SELECT 'SECRET', 'secrets', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.secrets AS t
+  UNION ALL SELECT 'VAULT_ACCESS', 'vault_accesses', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'SNAPSHOT', 'snapshots', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.snapshots AS t
   UNION ALL SELECT 'BACKUP_VERIFICATION', 'backup_verifications', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.backup_verifications AS t
   UNION ALL SELECT 'OUTBOX_ENTRY', 'outbox_events', t.tenant_id, t.aggregate_id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.outbox_events AS t
 ) AS x

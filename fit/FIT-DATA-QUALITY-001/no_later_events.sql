@@ -20,6 +20,10 @@ LEFT JOIN (
   UNION ALL SELECT 'TOOL_CALL', t.tenant_id, t.id, t.version FROM persistence.tool_calls AS t
   UNION ALL SELECT 'EFFECT', t.tenant_id, t.id, t.version FROM persistence.effects AS t
   UNION ALL SELECT 'CHECKPOINT', t.tenant_id, t.id, t.version FROM persistence.run_checkpoints AS t
+  UNION ALL SELECT 'DATA_KEY', t.tenant_id, t.id, t.version FROM persistence.data_keys AS t
+  UNION ALL SELECT 'SECRET', t.tenant_id, t.id, t.version FROM persistence.secrets AS t
+  UNION ALL SELECT 'VAULT_ACCESS', t.tenant_id, t.id, t.version FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'SNAPSHOT', t.tenant_id, t.id, t.version FROM persistence.snapshots AS t
   UNION ALL SELECT 'BACKUP_VERIFICATION', t.tenant_id, t.id, t.version FROM persistence.backup_verifications AS t
 ) AS x ON x.kind = e.aggregate_type AND x.tenant_id = e.tenant_id AND x.id = e.aggregate_id
 WHERE x.version IS DISTINCT FROM e.version

@@ -13,6 +13,10 @@ FROM (
   UNION ALL SELECT 'tool_calls', t.id, t.created_at, t.updated_at FROM persistence.tool_calls AS t
   UNION ALL SELECT 'effects', t.id, t.created_at, t.updated_at FROM persistence.effects AS t
   UNION ALL SELECT 'run_checkpoints', t.id, t.created_at, t.updated_at FROM persistence.run_checkpoints AS t
+  UNION ALL SELECT 'data_keys', t.id, t.created_at, t.updated_at FROM persistence.data_keys AS t
+  UNION ALL SELECT 'secrets', t.id, t.created_at, t.updated_at FROM persistence.secrets AS t
+  UNION ALL SELECT 'vault_accesses', t.id, t.created_at, t.updated_at FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'snapshots', t.id, t.created_at, t.updated_at FROM persistence.snapshots AS t
   UNION ALL SELECT 'outbox_events', t.id, t.created_at, t.updated_at FROM persistence.outbox_events AS t
   UNION ALL SELECT 'outbox_queue', t.id, t.created_at, t.updated_at FROM persistence.outbox_queue AS t
 ) AS x

@@ -11,5 +11,8 @@ WHERE NOT t.tgisinternal
   AND (w.table_name, t.tgname::text, t.tgfoid::regproc::text) NOT IN (
     ('orchestration_events', 'append_only', 'persistence.refuse_change'),
     ('orchestration_events', 'stamp_digest', 'persistence.stamp_digest'),
-    ('outbox_events', 'requeue_by_update', 'persistence.requeue_by_update')
+    ('outbox_events', 'requeue_by_update', 'persistence.requeue_by_update'),
+    ('secrets', 'refuse_lost_keys', 'persistence.refuse_lost_keys'),
+    ('data_keys', 'refuse_lost_keys', 'persistence.refuse_lost_keys'),
+    ('snapshots', 'refuse_last_snapshot', 'persistence.refuse_last_snapshot')
   )

@@ -21,6 +21,10 @@ TABLES = (
     "tool_calls",
     "effects",
     "run_checkpoints",
+    "data_keys",
+    "secrets",
+    "vault_accesses",
+    "snapshots",
     "backup_verifications",
     "orchestration_events",
     "outbox_events",
@@ -48,6 +52,7 @@ SYSTEM_TABLES = (
     "outbox_limits",
     "outbox_destinations",
     "api_tokens",
+    "secrets",
 )
 
 FUNCTIONS = (
@@ -105,6 +110,10 @@ FUNCTIONS = (
     "fold_effects",
     "fold_outbox",
     "fold_checkpoints",
+    "fold_data_keys",
+    "fold_secrets",
+    "fold_vault_accesses",
+    "fold_snapshots",
     "fold_kind",
     "queue_requests",
     "lock_ending",
@@ -115,6 +124,11 @@ FUNCTIONS = (
     "append_events",
     "given_signals",
     "receive_signals",
+    "refuse_lost_keys",
+    "refuse_last_snapshot",
+    "read_secret",
+    "read_subject_key",
+    "present_data_key",
     "drawn_streams",
     "due_streams",
     "outbox_tokens",
@@ -148,6 +162,7 @@ SYSTEM_FUNCTIONS = (
     "report_destinations",
     "refresh_projections",
     "purge_outbox",
+    "destroy_over_secrets",
     "append_tenant_event",
     "refuse_system_tenant",
     "add_tenant_user",
@@ -161,6 +176,9 @@ SYSTEM_FUNCTIONS = (
     "authenticate_token",
     "record_gates",
     "record_context_keys",
+    "vault_generation",
+    "record_vault_change",
+    "record_vault_use",
     "last_gates",
     "list_tenants",
     "open_epoch",
@@ -195,6 +213,8 @@ def upgrade() -> None:
     apply("triggers/append_only.v1.sql")
     apply("triggers/stamp_digest.v1.sql")
     apply("triggers/requeue_by_update.v1.sql")
+    apply("triggers/refuse_lost_keys.v1.sql")
+    apply("triggers/refuse_last_snapshot.v1.sql")
     for table in TABLES:
         if table == "user_tenants":
             apply("policies/membership.v1.sql")

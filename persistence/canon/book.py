@@ -17,7 +17,7 @@ NEW: Final = "new"
 """The state before there is anything."""
 
 DATA: Final = ("aggregates", "transitions", "event_types", "tables", "rules")
-PROSE: Final = ("CANON-PERSISTENCE-001", "CANON-ORCH-STATE-001", "CANON-EVENTS-001", "CANON-TRACE-001")
+PROSE: Final = ("CANON-PERSISTENCE-001", "CANON-ORCH-STATE-001", "CANON-EVENTS-001", "CANON-TRACE-001", "CANON-VAULT-001")
 
 
 class Canon:

@@ -20,12 +20,14 @@ from persistence.cli import (
     migrate,
     replay,
     runs,
+    secrets,
     serve,
     signals,
     tenant,
     token,
     trace,
     up,
+    vault,
     worker,
 )
 from persistence.cli.console import print_error
@@ -49,6 +51,7 @@ app.command("trace")(trace.trace)
 app.command("compare")(runs.compare)
 app.command("replay")(replay.replay)
 app.command("state")(replay.state)
+app.command("erase")(secrets.erase)
 app.command("housekeeping")(housekeeping.housekeeping)
 app.add_typer(fit.app, name="fit")
 app.add_typer(canon.app, name="canon")
@@ -65,6 +68,8 @@ app.add_typer(signals.app, name="signals")
 app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
+app.add_typer(vault.app, name="vault")
+app.add_typer(secrets.app, name="secret")
 
 
 def main() -> None:

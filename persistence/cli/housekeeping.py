@@ -14,7 +14,7 @@ def housekeeping(
     keep_days: Annotated[float, typer.Option(help="Days that records of delivered effects stay.", min=0)] = 30,
     data_dir: DataDir = None,
 ) -> None:
-    """Refresh the projections and purge old records of delivered effects."""
+    """Refresh the projections, destroy secrets that are over, and purge old records of delivered effects."""
 
     async def go() -> int | None:
         async with Plane(settings=settings_for(data_dir)) as plane:

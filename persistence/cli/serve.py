@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from persistence.cli.console import DataDir, console, run, set_up_logging, settings_for
-from persistence.cli.worker import stop_on_signals
+from persistence.cli.worker import lock_on_signal, stop_on_signals
 from persistence.database.pool import check_signing
 from persistence.ingest import open_ingest
 from persistence.plane import Plane
@@ -45,6 +45,7 @@ def serve_command(
                 Plane(settings=settings) as plane,
                 open_ingest(settings, plane, max_bytes=max_data * MEBIBYTE, writes_apart=True) as ingest,
             ):
+                lock_on_signal(plane)
                 await check_signing(plane.pool, settings)
                 ingest.rules.rules()  # says now what is wrong with them
                 app = create_app(plane, ingest, max_body=max_body * MEBIBYTE, requests_per_second=requests_per_second)

@@ -33,7 +33,10 @@ app = typer.Typer(help="Tokens for the HTTP service. The login needs persistence
 def issue(
     name: Annotated[str, typer.Argument(help="What it is for, such as dashboard.")],
     role: Annotated[
-        Role, typer.Option(help="reader sees; operator also writes, requeues, discards; admin also issues tokens.")
+        Role,
+        typer.Option(
+            help="reader sees; operator also writes, requeues, discards; admin also issues tokens; keeper sees and has secrets."
+        ),
     ] = Role.READER,
     acts_as: Annotated[
         str | None, typer.Option("--as", help="The actor of what is done with it, as user:ada; you unless given.")

@@ -71,6 +71,7 @@ def worker(
             offer_metrics(metrics_host, metrics_port + process_number() - 1)
         beating = asyncio.create_task(beat(stop, max_memory))
         async with Plane(settings=settings_for(data_dir)) as plane:
+            lock_on_signal(plane)
             await chosen.run(plane, stop)
         await beating
 
@@ -104,6 +105,15 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     return stop
+
+
+def lock_on_signal(plane: Plane) -> None:
+    """Locks the process's vault at once on SIGUSR1. What the environment gives opens it again when it is needed, but for `persistence vault lock`."""
+
+    def on_signal() -> None:
+        plane.vault.vault.lock()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, on_signal)
 
 
 def load_worker(place: str) -> Worker:

@@ -10,12 +10,14 @@ from persistence.errors import (
     AppendOnly,
     Conflict,
     DeliveryUnderway,
+    Erased,
     IdempotencyMismatch,
     InvalidInput,
     InvalidTransition,
     NotFound,
     PermissionDenied,
     PersistenceError,
+    SecretUnavailable,
     ServerError,
     SignalKnown,
     TenantDenied,
@@ -37,6 +39,8 @@ _OWN: Final[dict[str, type[PersistenceError]]] = {
     "PE010": DeliveryUnderway,
     "PE011": AppendOnly,
     "PE012": PermissionDenied,
+    "PE013": SecretUnavailable,
+    "PE014": Erased,
 }
 
 _STANDARD: Final[dict[str, type[PersistenceError]]] = {
@@ -78,7 +82,9 @@ _TRANSIENT_STATES: Final = frozenset(
     }
 )
 
-_POINTS_NOWHERE: Final = re.compile(r"(?:runs|steps|tool_calls|effects|run_checkpoints)_(?P<column>\w+)_fkey$")
+_POINTS_NOWHERE: Final = re.compile(
+    r"(?:runs|steps|tool_calls|effects|run_checkpoints|secrets|vault_accesses)_(?P<column>\w+)_fkey$"
+)
 
 DATABASE_ERRORS: Final = (
     asyncpg.PostgresError,

@@ -13,9 +13,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming, quote
-from persistence.database.tables import OUTBOX_EVENTS, RUN_CHECKPOINTS, table
+from persistence.database.tables import OUTBOX_EVENTS, table
 from persistence.errors import ConfigurationError
-from persistence.gates.replay import TABLES, Scope, fold
+from persistence.gates.replay import TABLES, UNLOGGED, Scope, fold
 
 QUEUE: Final = "outbox_queue"
 STREAMS: Final = ("outbox_streams", "outbox_marks")
@@ -52,7 +52,7 @@ SET {assignments}
 FROM pg_temp.{table} AS f
 WHERE f.tenant_id = k.tenant_id
   AND f.id = k.id
-  AND to_jsonb(k) - 'state' IS DISTINCT FROM to_jsonb(f) - 'state'
+  AND to_jsonb(k) - '{state,sealed}'::text[] IS DISTINCT FROM to_jsonb(f) - '{state,sealed}'::text[]
 """
 
 # A record of a delivered effect is missing by right: it was purged.
@@ -126,7 +126,7 @@ class Rebuilt:
 async def rebuild(connection: asyncpg.Connection, names: Sequence[str]) -> list[Rebuilt]:
     """Restores tables from the log, all of them or none. The connection's login is an administrator's, as for migrations.
 
-    Saved states of checkpoints are not in the log: those that are there stay, those that are gone come back empty.
+    Saved states, sealed secrets and wrapped keys are not in the log: those that are there stay, those that are gone come back empty.
     Raises ConfigurationError for a name that is none of NAMES, NotFound where rows that are to go are still pointed at: name that table too.
     """
     for name in names:
@@ -200,7 +200,7 @@ async def _write(connection: asyncpg.Connection, names: Sequence[str]) -> dict[s
     done = {}
     for name in names:
         columns = [column.name for column in table(name).columns]
-        kept = {"tenant_id", "id", *(["state"] if name == RUN_CHECKPOINTS.name else [])}
+        kept = {"tenant_id", "id", *UNLOGGED}
         assignments = ", ".join(f"{quote(column)} = f.{quote(column)}" for column in columns if column not in kept)
         listed = ", ".join(quote(column) for column in columns)
         restored = await connection.execute(naming(_RESTORE, table=name).replace("{columns}", listed), name == OUTBOX_EVENTS.name)

@@ -16,13 +16,17 @@ from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming, quote
 from persistence.database.tables import (
     BACKUP_VERIFICATIONS,
+    DATA_KEYS,
     EFFECTS,
     OUTBOX_EVENTS,
     RUN_CHECKPOINTS,
     RUNS,
+    SECRETS,
     SIGNALS,
+    SNAPSHOTS,
     STEPS,
     TOOL_CALLS,
+    VAULT_ACCESSES,
 )
 from persistence.encoding import decode, encode
 from persistence.errors import PermissionDenied
@@ -35,9 +39,16 @@ TABLES: Final[tuple[Table, ...]] = (
     EFFECTS,
     OUTBOX_EVENTS,
     RUN_CHECKPOINTS,
+    DATA_KEYS,
+    SECRETS,
+    VAULT_ACCESSES,
+    SNAPSHOTS,
     BACKUP_VERIFICATIONS,
 )
 """The tables that the log is folded into, in the order in which one may need the other."""
+
+UNLOGGED: Final = frozenset({"state", "sealed"})
+"""Columns that the log does not hold: it has their digests."""
 
 _SHOWN: Final = 20
 
@@ -75,11 +86,11 @@ _COUNT: Final = "SELECT count(*) FROM pg_temp.{table}"
 
 _FOLD: Final = "SELECT persistence.fold_log($1, $2, $3)"
 
-# Rows that differ, or stand on one side only. A checkpoint's state is not in the log: its digest is compared instead. A purged record
+# Rows that differ, or stand on one side only. What is saved or sealed is not in the log: its digest is compared instead. A purged record
 # of a delivered effect is missing by right.
 _COMPARE: Final = """
 INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
-SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept), to_jsonb(folded) - 'state'
+SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept), to_jsonb(folded) - '{state,sealed}'::text[]
 FROM (
   SELECT {columns}
   FROM persistence.{table} AS k
@@ -92,7 +103,7 @@ FROM (
     )
 ) AS kept
 FULL JOIN pg_temp.{table} AS folded ON folded.tenant_id = kept.tenant_id AND folded.id = kept.id
-WHERE to_jsonb(kept) IS DISTINCT FROM to_jsonb(folded) - 'state'
+WHERE to_jsonb(kept) IS DISTINCT FROM to_jsonb(folded) - '{state,sealed}'::text[]
   AND NOT (kept.id IS NULL AND $4::boolean AND folded.status = 'PUBLISHED')
 """
 
@@ -107,6 +118,19 @@ WHERE ($1::uuid IS NULL OR c.tenant_id = $1)
   AND c.updated_at >= coalesce($2::timestamptz, '-infinity')
   AND persistence.in_sample(c.id, $3)
   AND CASE c.status WHEN 'SAVED' THEN encode(sha256(convert_to(c.state::text, 'UTF8')), 'hex') IS DISTINCT FROM c.digest ELSE c.state IS NOT NULL END
+"""
+
+_SEALED: Final = """
+INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
+SELECT
+  $4, c.tenant_id, c.id,
+  jsonb_build_object('digest of what is sealed', encode(sha256(convert_to(c.sealed, 'UTF8')), 'hex')),
+  jsonb_build_object('digest of what is sealed', c.digest)
+FROM persistence.{table} AS c
+WHERE ($1::uuid IS NULL OR c.tenant_id = $1)
+  AND c.updated_at >= coalesce($2::timestamptz, '-infinity')
+  AND persistence.in_sample(c.id, $3)
+  AND CASE c.status WHEN 'DESTROYED' THEN c.sealed IS NOT NULL ELSE encode(sha256(convert_to(c.sealed, 'UTF8')), 'hex') IS DISTINCT FROM c.digest END
 """
 
 _QUEUE: Final = """
@@ -240,13 +264,15 @@ async def compare(connection: asyncpg.Connection, scope: Scope) -> tuple[int, di
             table.name,
         )
     await connection.execute(_STATES, scope.tenant_id, scope.since, scope.sample)
+    for table in (DATA_KEYS, SECRETS):
+        await connection.execute(naming(_SEALED, table=table.name), scope.tenant_id, scope.since, scope.sample, table.name)
     await connection.execute(_QUEUE, scope.tenant_id)
     await connection.execute(_EXPLAIN)
     return events, rows
 
 
 def _compared(table: Table) -> str:
-    return ", ".join(quote(column.name) for column in table.columns if column.name != "state")
+    return ", ".join(quote(column.name) for column in table.columns if column.name not in UNLOGGED)
 
 
 def _difference(row: asyncpg.Record) -> Difference:

@@ -10,14 +10,18 @@ import psycopg
 
 from persistence.database.pinned import connect_pinned
 from persistence.database.tables import (
+    DATA_KEYS,
     EFFECTS,
     ORCHESTRATION_EVENTS,
     OUTBOX_EVENTS,
     RUN_CHECKPOINTS,
     RUNS,
+    SECRETS,
     SIGNALS,
+    SNAPSHOTS,
     STEPS,
     TOOL_CALLS,
+    VAULT_ACCESSES,
 )
 from persistence.queries.runs import statements as run_lists
 from persistence.repositories.rows import by_correlations, page_statement
@@ -31,6 +35,7 @@ _ROOMS: Final = (
     "dead_letters.py",
     "limits.py",
     "tokens.py",
+    "secrets",
     "repositories",
     "queries",
     "outbox",
@@ -47,6 +52,10 @@ _FILTERS: Final = {
     TOOL_CALLS: ("run_id", "step_id"),
     EFFECTS: ("run_id", "step_id"),
     RUN_CHECKPOINTS: ("run_id",),
+    DATA_KEYS: ("subject",),
+    SECRETS: ("name",),
+    SNAPSHOTS: ("snapshot_kind",),
+    VAULT_ACCESSES: ("secret_id", "key_id"),
     OUTBOX_EVENTS: ("correlation_id", "aggregate_id", "idempotency_key"),
     ORCHESTRATION_EVENTS: ("correlation_id", "aggregate_id"),
 }

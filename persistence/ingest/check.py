@@ -15,13 +15,13 @@ import msgspec
 from persistence.errors import MalformedData, PersistenceError
 from persistence.ingest.envelope import TAIL, head
 from persistence.ingest.hierarchy import dead_draft, is_data_file_name, is_draft_name, mapped
-from persistence.ingest.jail import FILE_MODE, FOLDER_MODE
 from persistence.ingest.paths import SUFFIX, filename_to_timestamp
 from persistence.ingest.registry import IndexEntry
 from persistence.ingest.scopes import parse_scope
 from persistence.ingest.store import Sender, TenantStore
 from persistence.ingest.text import Text, check_object, part_of
 from persistence.models.base import Model
+from persistence.workspaces.jail import FILE_MODE, FOLDER_MODE
 
 _DEEPEST: Final = 3
 _ROWS_AT_ONCE: Final = 1000

@@ -14,10 +14,10 @@ from typing import Final
 
 from persistence.errors import Conflict, MalformedData, PersistenceError
 from persistence.ingest.envelope import TAIL, DataFileEnvelope, head
-from persistence.ingest.jail import FILE_MODE, Jail
 from persistence.ingest.paths import SUFFIX, Stamps, filename_to_timestamp, relative_path, timestamp_to_filename
 from persistence.ingest.scopes import scope_to_path_segments
 from persistence.ingest.text import check_object, written
+from persistence.workspaces.jail import FILE_MODE, Jail
 
 _DRAFT_PREFIX: Final = "."
 _DRAFT_SUFFIX: Final = ".tmp"

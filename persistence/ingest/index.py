@@ -14,7 +14,7 @@ from typing import Final
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from persistence.errors import ConfigurationError
-from persistence.ingest.jail import FILE_MODE
+from persistence.workspaces.jail import FILE_MODE
 
 _BUSY_SECONDS: Final = 60
 

@@ -28,7 +28,6 @@ from pydantic import ConfigDict, Field, RootModel, TypeAdapter, ValidationError,
 
 from persistence.encoding import check
 from persistence.errors import ConfigurationError, PersistenceError
-from persistence.ingest.jail import FILE_MODE, make_folder, sync_folder
 from persistence.ingest.journal import CHANNEL_PREFIX
 from persistence.ingest.scopes import parse_scope
 from persistence.ingest.text import Text, part_of
@@ -36,6 +35,7 @@ from persistence.models import Run, Signal
 from persistence.models.base import Json, Model
 from persistence.settings import MEBIBYTE
 from persistence.transaction import Transaction
+from persistence.workspaces.jail import FILE_MODE, make_folder, sync_folder
 
 _ANY: Final = "*"
 _FROM: Final = "$from"

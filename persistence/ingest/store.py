@@ -14,12 +14,12 @@ from persistence.errors import ConfigurationError, IdempotencyMismatch, NotFound
 from persistence.ingest.disk import LOCAL_ERRORS, disk_errors
 from persistence.ingest.hierarchy import Draft, HierarchyManager
 from persistence.ingest.index import initialize_database
-from persistence.ingest.jail import FILE_MODE, make_folder
 from persistence.ingest.journal import DELETED, STORED, Journal, JournalEntry, id_of_content, id_of_deletion, id_of_file
 from persistence.ingest.paths import Stamps, relative_path
 from persistence.ingest.registry import IndexEntry, Registry
 from persistence.models import new_id
 from persistence.models.base import Model
+from persistence.workspaces.jail import FILE_MODE, make_folder
 
 INDEX: Final = "index.db"
 _RECORDER: Final = "recorder.lock"

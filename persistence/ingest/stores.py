@@ -11,10 +11,10 @@ from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 from persistence.ingest.disk import disk_errors
-from persistence.ingest.jail import make_folder, sync_folder
 from persistence.ingest.paths import Stamps
 from persistence.ingest.store import TenantStore
 from persistence.ingest.threads import in_thread
+from persistence.workspaces.jail import make_folder, sync_folder
 
 T = TypeVar("T")
 

@@ -8,10 +8,12 @@ from persistence.models.limit import Limit
 from persistence.models.outbox import OutboxEntry
 from persistence.models.run import Run
 from persistence.models.signal import NewSignal, Signal
+from persistence.models.snapshot import Snapshot
 from persistence.models.step import Step
 from persistence.models.tenant import Tenant
 from persistence.models.token import ApiToken, Bearer, Role
 from persistence.models.tool_call import ToolCall
+from persistence.models.vault import DataKey, Secret, VaultAccess
 
 __all__ = [
     "AggregateModel",
@@ -19,6 +21,7 @@ __all__ = [
     "AppendResult",
     "Bearer",
     "Checkpoint",
+    "DataKey",
     "Effect",
     "Event",
     "Limit",
@@ -30,10 +33,13 @@ __all__ = [
     "Position",
     "Role",
     "Run",
+    "Secret",
     "Signal",
+    "Snapshot",
     "Step",
     "Tenant",
     "ToolCall",
+    "VaultAccess",
     "first_id_at",
     "made_at",
     "new_id",

@@ -8,15 +8,20 @@ from persistence.models.base import Model
 
 
 class Role(StrEnum):
-    """reader: sees. operator: also writes, requeues, discards, cancels. admin: also issues and revokes tokens."""
+    """reader: sees. operator: also writes, requeues, discards, cancels. admin: also issues and revokes tokens. keeper: sees, and sets and reads
+    secrets, whose values no other role is given.
+    """
 
     READER = "reader"
     OPERATOR = "operator"
     ADMIN = "admin"
+    KEEPER = "keeper"
 
     def covers(self, needed: "Role") -> bool:
         """Whether this role may do what ``needed`` may."""
-        order = list(Role)
+        if Role.KEEPER in {self, needed}:
+            return needed in {self, Role.READER}
+        order = (Role.READER, Role.OPERATOR, Role.ADMIN)
         return order.index(self) >= order.index(needed)
 
 

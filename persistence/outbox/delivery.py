@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from persistence.encoding import decode
+from persistence.errors import ConfigurationError
 
 Hold = tuple[UUID, UUID]
 
@@ -35,6 +37,16 @@ class Cancellation:
         self._is_set = True
         if self._event is not None:
             self._event.set()
+
+
+class SecretReader(Protocol):
+    """How deliveries come by secrets of their tenants."""
+
+    async def read(self, delivery: "Delivery", name: str) -> str:
+        """The value, once it is on the record that this attempt read it."""
+
+    def read_from_thread(self, delivery: "Delivery", name: str) -> Future[str]:
+        """The same, for a thread that is not the worker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Delivery:
     is_suspect: bool = False
     was_lost: bool = False
     cancelled: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
+    secrets: SecretReader | None = field(default=None, compare=False, repr=False)
 
     @property
     def hold(self) -> Hold:
@@ -80,6 +93,22 @@ class Delivery:
         except ValueError as error:
             raise PermanentFailure(f"the payload cannot be read: {error}") from error
         return spec
+
+    async def secret(self, name: str) -> str:
+        """The value of one of the tenant's secrets (``persistence secret set``). That this attempt read it is on the record, caused by the effect.
+
+        Raises NotFound, SecretUnavailable for one that is over, VaultLocked: uncaught, the attempt failed, and another follows.
+        """
+        return await self._reader().read(self, name)
+
+    def secret_in_thread(self, name: str) -> str:
+        """The same for handlers that are plain functions, which run in a thread."""
+        return self._reader().read_from_thread(self, name).result()
+
+    def _reader(self) -> SecretReader:
+        if self.secrets is None:
+            raise ConfigurationError("this delivery was made by hand, and has no secrets", hint="run the handler in a Worker")
+        return self.secrets
 
 
 class PermanentFailure(Exception):

@@ -22,6 +22,9 @@ _NO_LIMIT = "SELECT set_config('statement_timeout', '0', true)"
 # False when somebody else is at it.
 _REFRESH = "SELECT persistence.refresh_projections(false)"
 
+# Destroys sealed values that are past their time; how many.
+_DESTROY = "SELECT persistence.destroy_over_secrets($1)"
+
 # Deletes a batch of old published records; how many.
 _PURGE = "SELECT persistence.purge_outbox($1, $2)"
 
@@ -52,12 +55,18 @@ class Housekeeping:
                 _log.warning("housekeeping_failed", error=str(error) or type(error).__name__)
 
     async def round(self, plane: Plane) -> int | None:
-        """Refreshes the projections and purges the outbox. Returns how many records went; None when another process is at it."""
+        """Refreshes the projections, destroys secrets that are over and purges the outbox. Returns how many records went; None when
+        another process is at it.
+        """
         purged: int = 0
         async with plane.pool.acquire() as connection, connection.transaction():
             await connection.execute(_NO_LIMIT)
             if not await connection.fetchval(_REFRESH):
                 return None
+        while True:
+            async with plane.pool.acquire() as connection:
+                if await connection.fetchval(_DESTROY, PURGE_BATCH) < PURGE_BATCH:
+                    break
         while True:
             async with plane.pool.acquire() as connection:
                 batch: int = await connection.fetchval(_PURGE, self.retention, PURGE_BATCH)

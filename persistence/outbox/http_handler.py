@@ -17,13 +17,14 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from persistence.encoding import encode_bytes
-from persistence.errors import ConfigurationError
+from persistence.errors import ConfigurationError, NotFound, SecretUnavailable, UnlockRefused, VaultLocked
 from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
 from persistence.outbox.public_network import PrivateTarget, public_transport
 from persistence.outbox.worker import Worker
 
 EFFECT_TYPE = "HTTP_POST"
 _SECRET_PREFIX = "whsec_"  # noqa: S105
+_VAULT = "vault:"
 _KEPT_BODY = 8192
 _LONGEST_RETRY_AFTER = 86_400.0
 _TRY_AGAIN = frozenset({408, 423, 425, 429})
@@ -36,7 +37,7 @@ class HttpPostSpec(BaseModel):
     """The spec of an HTTP_POST effect.
 
     url: http or https. json_body: any JSON; or text_body. headers: besides those of this handler. signing_key: the name of the secret that
-    the worker signs with.
+    the worker signs with; ``vault:NAME``: a secret of the tenant's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,10 +106,9 @@ class HttpPost:
             first = error.errors()[0]
             raise PermanentFailure(f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
         body = spec.body
+        headers = await self._headers(spec, delivery, body)
         try:
-            async with self._open_client().stream(
-                "POST", spec.url, content=body, headers=self._headers(spec, delivery, body)
-            ) as response:
+            async with self._open_client().stream("POST", spec.url, content=body, headers=headers) as response:
                 answer = await _beginning(response)
         except PrivateTarget as error:
             raise PermanentFailure(str(error), details={"url": _shown(spec.url)}) from error
@@ -131,7 +131,7 @@ class HttpPost:
             )
         return self._client
 
-    def _headers(self, spec: HttpPostSpec, delivery: Delivery, body: bytes) -> dict[str, str]:
+    async def _headers(self, spec: HttpPostSpec, delivery: Delivery, body: bytes) -> dict[str, str]:
         moment = str(int(time.time()))
         message_id = str(delivery.effect_id)
         headers = {name: value for name, value in spec.headers.items() if name.lower() not in _OWN_HEADERS}
@@ -142,6 +142,10 @@ class HttpPost:
             "webhook-id": message_id,
             "webhook-timestamp": moment,
         }
+        if spec.signing_key.startswith(_VAULT):
+            own = await _vault_key(delivery, spec.signing_key.removeprefix(_VAULT))
+            headers["webhook-signature"] = signature(own, message_id, moment, body)
+            return headers
         signer = self._signers.get(spec.signing_key)
         key = self._keys[spec.signing_key] if signer and signer.serves(delivery.tenant_id, spec.url) else None
         if key is None and (signer is not None or spec.signing_key != "default"):
@@ -197,6 +201,16 @@ async def _beginning(response: httpx2.Response) -> str:
         if len(found) >= _KEPT_BODY:
             break
     return found[:_KEPT_BODY].decode("utf-8", "replace").replace("\x00", "\\0")
+
+
+async def _vault_key(delivery: Delivery, name: str) -> bytes:
+    """What a secret of the tenant's signs with. One that is not there, or over, is a PermanentFailure: no attempt brings it back."""
+    try:
+        return _key(name, await delivery.secret(name))
+    except (NotFound, SecretUnavailable, ConfigurationError) as error:
+        raise PermanentFailure(f"spec.signing_key: {error.message}") from error
+    except (VaultLocked, UnlockRefused) as error:
+        raise RetryLater(f"spec.signing_key: {error.message}") from error
 
 
 def _signer(name: str, given: str | SigningKey) -> SigningKey:

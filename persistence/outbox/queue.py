@@ -13,7 +13,7 @@ from persistence.context import WORKERS
 from persistence.database.retry import fetched
 from persistence.models import new_id
 from persistence.outbox.breaker import DestinationReport
-from persistence.outbox.delivery import Delivery
+from persistence.outbox.delivery import Delivery, SecretReader
 from persistence.settings import Settings
 from persistence.telemetry import CLAIMED, LEASES_LOST, OUTCOMES, SETTLED, span
 
@@ -74,8 +74,9 @@ class Settlement:
 class OutboxQueue:
     """Entries of all tenants, as a worker sees them. Its login needs persistence_worker."""
 
-    def __init__(self, pool: asyncpg.Pool, settings: Settings, worker: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, worker: str, secrets: SecretReader | None = None) -> None:
         self._pool = pool
+        self._secrets = secrets
         self._settings = settings
         self._worker = worker
 
@@ -87,7 +88,7 @@ class OutboxQueue:
                 rows = await connection.fetch(
                     _CLAIM, self._worker, new_id(), list(limits), list(limits.values()), timedelta(seconds=lease)
                 )
-        deliveries = [Delivery(**row) for row in rows]
+        deliveries = [Delivery(**row, secrets=self._secrets) for row in rows]
         for effect_type, number in Counter(delivery.effect_type for delivery in deliveries).items():
             CLAIMED.labels(effect_type).inc(number)
         return deliveries

@@ -18,6 +18,7 @@ from persistence.outbox.holdings import Holdings
 from persistence.outbox.leases import LeaseKeeper
 from persistence.outbox.listener import Listener
 from persistence.outbox.queue import OutboxQueue
+from persistence.outbox.secrets import WorkerSecrets
 from persistence.outbox.settling import Settler
 from persistence.outbox.sweeping import Sweeper
 from persistence.outbox.unknown import UnknownTypes
@@ -45,7 +46,7 @@ class Shift:
         self._wake = asyncio.Event()
         self._desks = {effect_type: Desk(worker.handlers[effect_type]) for effect_type in sorted(worker.handlers)}
         self._holdings = Holdings(self._desks)
-        self._queue = queue = OutboxQueue(plane.pool, plane.settings, worker.name)
+        self._queue = queue = OutboxQueue(plane.pool, plane.settings, worker.name, WorkerSecrets(plane, worker.name))
         self._settler = Settler(queue, self._holdings, self._wake.set, batch=worker.settle_batch, within=worker.settle_within)
         self._leases = LeaseKeeper(queue, self._holdings, worker.lease)
         self._sweeper = Sweeper(queue, list(self._desks), self._wake.set)

@@ -12,20 +12,26 @@ from persistence.repositories.filters import Filters
 from persistence.repositories.outbox import OutboxRepository
 from persistence.repositories.runs import RunRepository
 from persistence.repositories.signals import SignalRepository
+from persistence.repositories.snapshots import SnapshotRepository
 from persistence.repositories.steps import StepRepository
 from persistence.repositories.tool_calls import ToolCallRepository
+from persistence.repositories.vault import DataKeyRepository, SecretRepository, VaultAccessRepository
 from persistence.repositories.work import Work
 
 __all__ = [
     "CheckpointRepository",
+    "DataKeyRepository",
     "Details",
     "EffectRepository",
     "EventRepository",
     "Filters",
     "OutboxRepository",
     "RunRepository",
+    "SecretRepository",
     "SignalRepository",
+    "SnapshotRepository",
     "StepRepository",
     "ToolCallRepository",
+    "VaultAccessRepository",
     "Work",
 ]

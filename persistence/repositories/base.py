@@ -129,7 +129,9 @@ class AggregateRepository(RowReader[A]):
             begun.append(item_id)
         return begun
 
-    def _advance(self, subject: A, event_type: str, data: Mapping[str, Any], details: Details) -> A:
+    def _advance(
+        self, subject: A, event_type: str, data: Mapping[str, Any], details: Details, *, attachment: str | None = None
+    ) -> A:
         """Buffers the next event of an aggregate and returns its state after it."""
         checked_details(details)
         checked(subject, self.model.__name__.lower(), self.model)
@@ -139,7 +141,7 @@ class AggregateRepository(RowReader[A]):
         event_id = details.get("event_id") or new_id()
         causation_id = _event_id(details.get("because") or subject)
         self._record(
-            event_type, subject.id, subject.version + 1, data, details, event_id, subject.correlation_id, causation_id, None
+            event_type, subject.id, subject.version + 1, data, details, event_id, subject.correlation_id, causation_id, attachment
         )
         changes = _fields(self.model, event_type, data, details)
         counter = CANON.event_types[event_type].counts

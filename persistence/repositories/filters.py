@@ -28,6 +28,8 @@ class Filters(TypedDict, total=False):
     parent_run_id: Ids
     signal_id: Ids
     step_id: Ids
+    secret_id: Ids
+    key_id: Ids
 
     actor: Texts
     aggregate_type: Texts
@@ -37,6 +39,11 @@ class Filters(TypedDict, total=False):
     event_type: Texts
     idempotency_key: Texts
     label: Texts
+    name: Texts
+    folder: Texts
+    secret_kind: Texts
+    snapshot_kind: Texts
+    subject: Texts
     ordering_key: Texts
     run_type: Texts
     signal_type: Texts
@@ -51,6 +58,7 @@ class Filters(TypedDict, total=False):
 
     aggregate_version: Numbers
     event_version: Numbers
+    number: Numbers
     priority: Numbers
     retry_count: Numbers
     sequence_number: Numbers

@@ -20,6 +20,7 @@ from persistence.repositories.work import Work
 R = TypeVar("R", bound=Model)
 
 MAX_PAGE = 1000
+_CLOSED = "sealed"  # functions alone give it to services, and record who asked
 
 
 class RowReader(Generic[R]):
@@ -118,7 +119,7 @@ def _filtered(query: Select[Any], table: Table, tenant_id: UUID, filters: Mappin
     query = query.where(table.c.tenant_id == tenant_id)
     for name, value in filters.items():
         column = table.c.get(name)
-        if column is None or name == "tenant_id":
+        if column is None or name in {"tenant_id", _CLOSED}:
             choices = ", ".join(sorted(c.name for c in table.c if c.name != "tenant_id" and not _is_json(c)))
             raise InvalidInput(f"filter {name!r}: {table.name} cannot be filtered by it", hint=f"choose from {choices}", field=name)
         values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
@@ -156,7 +157,9 @@ def _json_columns(table: Table) -> frozenset[str]:
 @cache
 def _columns(table: Table) -> tuple[Any, ...]:
     # JSON travels as text, so that a codec set on a caller's connection does not matter.
-    return tuple(cast(column, Text).label(column.name) if _is_json(column) else column for column in table.c)
+    return tuple(
+        cast(column, Text).label(column.name) if _is_json(column) else column for column in table.c if column.name != _CLOSED
+    )
 
 
 @cache

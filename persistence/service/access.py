@@ -120,17 +120,17 @@ async def identify(request: Request, text: str | None, *, without_database: bool
 class Needs(HTTPBearer):
     """A dependency: the caller, who must have at least a role. (One dependency for token and caller: each costs FastAPI as much as all of this.)"""
 
-    def __init__(self, role: Role, *, without_database: bool = False) -> None:
-        """without_database: even while it is away."""
+    def __init__(self, *roles: Role, without_database: bool = False) -> None:
+        """roles: any of them will do. without_database: even while it is away."""
         said = "A token of `persistence token issue`: it names its tenant, role and actor."
         super().__init__(auto_error=False, scheme_name="token", description=said)
-        self._role = role
+        self._roles = roles
         self._without_database = without_database
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
         credentials = await super().__call__(request)
         found = await identify(request, credentials.credentials if credentials else None, without_database=self._without_database)
-        require(found, self._role)
+        require(found, *self._roles)
         return found
 
 
@@ -155,12 +155,17 @@ def streaming(request: Request, caller: Caller) -> Iterator[str | None]:
                 del streams[owner]
 
 
-def require(caller: Caller, role: Role) -> None:
-    """Raises Refused (403) where the token's role does not cover this one."""
-    if not caller.bearer.role.covers(role):
-        raise Refused(403, f"the token {caller.bearer.name!r} is a {caller.bearer.role}'s; this takes {role}", "use another token")
+def require(caller: Caller, *roles: Role) -> None:
+    """Raises Refused (403) where the token's role covers none of these."""
+    if not any(caller.bearer.role.covers(role) for role in roles):
+        wanted = " or ".join(roles)
+        raise Refused(
+            403, f"the token {caller.bearer.name!r} is a {caller.bearer.role}'s; this takes {wanted}", "use another token"
+        )
 
 
 Reading = Annotated[Caller, Depends(Needs(Role.READER))]
 Operating = Annotated[Caller, Depends(Needs(Role.OPERATOR))]
 Administering = Annotated[Caller, Depends(Needs(Role.ADMIN))]
+Keeping = Annotated[Caller, Depends(Needs(Role.KEEPER))]
+KnowingSecrets = Annotated[Caller, Depends(Needs(Role.ADMIN, Role.KEEPER))]

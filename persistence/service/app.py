@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from persistence.ingest import Ingest
 from persistence.plane import Plane
-from persistence.service import data, dead_letters, effects, events, health, problems, runs, signals, state, tokens
+from persistence.service import data, dead_letters, effects, events, health, problems, runs, secrets, signals, state, tokens
 from persistence.service.access import FailureLimit, RateLimit
 from persistence.service.bodies import BodyLimit
 from persistence.service.collector import Collector
@@ -83,7 +83,7 @@ def create_app(
     app.state.stopping = asyncio.Event()
     app.state.streams = Counter()
     problems.install(app)
-    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens):
+    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets):
         app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]

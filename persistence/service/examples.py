@@ -230,6 +230,27 @@ EXAMPLES: Final[dict[str, Any]] = {
         "moved_at": _TIMES[6],
         "seconds": 5400.0,
     },
+    "Secret": {
+        **_life("HELD", 1, 1, None),
+        "id": "0198c5f0-7a05-7000-8000-00000000a005",
+        "name": "stripe",
+        "number": 3,
+        "secret_kind": "api_key",
+        "key_id": "0198c5f0-7a06-7000-8000-00000000a006",
+        "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "expires_at": None,
+        "max_reads": None,
+    },
+    "VaultAccess": {
+        **_life("READ", 1, 4, 3),
+        "id": "0198c5f0-7a07-7000-8000-00000000a007",
+        "secret_id": "0198c5f0-7a05-7000-8000-00000000a005",
+        "key_id": None,
+        "purpose": "attempt 1 at effect 0198c5f0-7a04-7000-8000-00000000d001 (SEND_EMAIL)",
+    },
+    "SecretIn": {"value": "sk_live_…", "secret_kind": "api_key", "expires_at": None, "max_reads": None, "keep": 10},
+    "SecretOut": {"name": "stripe", "version": 3, "value": "sk_live_…"},
+    "Erased": {"proofs": ["0198c5f0-7a08-7000-8000-00000000a008"]},
     "OutboxState": {
         "depth": [
             {"effect_type": "SEND_EMAIL", "due": 0, "waiting": 2, "leased": 1, "held": 0, "dead": 12, "lag_seconds": 0.0},

@@ -16,6 +16,7 @@ from persistence.errors import (
     ConfigurationError,
     Conflict,
     DeliveryUnderway,
+    Erased,
     IdempotencyMismatch,
     InvalidInput,
     InvalidTransition,
@@ -24,11 +25,15 @@ from persistence.errors import (
     NotFound,
     PermissionDenied,
     PersistenceError,
+    SecretUnavailable,
     SignalKnown,
     StorageFull,
     TenantDenied,
     TooLarge,
     Unavailable,
+    UnlockRefused,
+    VaultDamaged,
+    VaultLocked,
 )
 
 _log = structlog.get_logger(__name__)
@@ -52,7 +57,12 @@ _STATUSES: tuple[tuple[type[PersistenceError], int], ...] = (
     (StorageFull, 507),
     (InvalidInput, 422),
     (ConfigurationError, 422),
+    (SecretUnavailable, 410),
+    (Erased, 410),
     (Unavailable, 503),
+    (VaultLocked, 503),
+    (UnlockRefused, 503),
+    (VaultDamaged, 503),
 )
 
 

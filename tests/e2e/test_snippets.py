@@ -215,6 +215,25 @@ def test_the_guide_to_data_files(tmp_path: Path) -> None:
     assert "triage" in reader._command(["runs", "list"])
 
 
+def test_the_guide_to_secrets(tmp_path: Path) -> None:
+    (tmp_path / "stripe.key").write_text("sk_live_4711")
+    reader = Reader(tmp_path, {}, {})
+    reader._command(["tenant", "create", "shop"])
+
+    def special(language: str, text: str) -> bool:
+        if language == "yaml":
+            (tmp_path / "data" / "config").mkdir(parents=True)
+            (tmp_path / "data" / "config" / "vault_config.yaml").write_text(
+                text.replace("/data/vault/", str(tmp_path / "data" / "vault"))
+            )
+        return False
+
+    reader.read("docs/secrets.md", special)
+    assert "the proof is event" in reader.said
+    assert reader._command(["secret", "get", "stripe", "--purpose", "a test"]) == "sk_live_4711"
+    assert "130 passed" in reader._command(["fit"])
+
+
 def test_the_guide_to_operations(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> None:
     effects = next(text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if "worker = Worker()" in text)
     (tmp_path / "mypackage").mkdir()
@@ -270,5 +289,5 @@ def test_what_security_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [path.name for path in (ROOT / "docs").glob("*.md")])
 def test_no_guide_is_left_out(page: str) -> None:
-    read = {"data.md", "library.md", "operations.md", "runbooks.md"}
+    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md"}
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]

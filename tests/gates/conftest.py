@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -11,9 +14,10 @@ import pytest
 
 from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
-from persistence.models import Role
+from persistence.models import Position, Role
 from persistence.outbox import Delivery, Worker
 from persistence.sample import add_sample_handlers, play
+from persistence.vault import Opener
 from tests.conftest import TestServer
 from tests.helpers import request_effect
 
@@ -35,6 +39,19 @@ async def write_history(plane: Plane) -> None:
     await write_ordered_effects(plane, tenant.tenant_id)
     await plane.limits.set("TEST", tenant_id=tenant.tenant_id, weight=2, max_concurrency=5, max_rate=8.5, actor="system:test")
     await plane.tokens.issue(tenant.tenant_id, "ci", role=Role.READER, acts_as="agent:ci", actor="system:test")
+    await write_secrets(plane, tenant.tenant_id)
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        taken = tx.snapshots.take(
+            "2026-01-04T000000Z",
+            snapshot_kind="tenant",
+            subject=None,
+            position=Position(),
+            digest="0" * 64,
+            size_bytes=1,
+            cause="manual",
+        )
+        taken = tx.snapshots.restore(tx.snapshots.verify(taken, {"members": 1}), "elsewhere")
+        tx.snapshots.refuse(taken, {"message": "changed"})
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         parent = tx.runs.start(run_type="saved")
         tx.checkpoints.save(parent, {"n": 1})
@@ -45,6 +62,22 @@ async def write_history(plane: Plane) -> None:
     await administrator.execute(_VERIFIED)
     await administrator.execute("SELECT persistence.record_gates('{\"checks\": [], \"seconds\": 0}', 'system:test')")
     await administrator.close()
+
+
+async def write_secrets(plane: Plane, tenant_id: UUID) -> None:
+    """Secrets that are held, over and destroyed; keys of subjects, one of them erased; a vault that has been used."""
+    vault = plane.vault
+    vault.vault.create([Opener("environment", bytearray(32))])
+    await vault.changed("created")
+    await plane.secrets.set(tenant_id, "stripe", "first", actor="user:ada", keep=1)
+    await plane.secrets.rotate(tenant_id, actor="user:ada")
+    later = datetime.now(UTC) + timedelta(days=300)
+    await plane.secrets.set(tenant_id, "stripe", "second", actor="user:ada", keep=1, expires_at=later, max_reads=5)
+    with await plane.secrets.read(tenant_id, "stripe", purpose="a test", actor="agent:x"):
+        pass
+    for subject in ("customer:1", "customer:2"):
+        await plane.subjects.key(tenant_id, subject, purpose="a test", actor="agent:x")
+    await plane.subjects.erase(tenant_id, "customer:2", "asked for", actor="user:ada")
 
 
 async def write_ordered_effects(plane: Plane, tenant_id: UUID) -> None:
@@ -74,8 +107,14 @@ def history(test_server: TestServer, template: SimpleNamespace) -> Iterator[Test
     place = TestServer(host=test_server.host, template_dbname=name)
 
     async def write() -> None:
-        async with Plane(dsn=dsn_of(place, SERVICE_LOGIN), admin_dsn=dsn_of(place, "postgres")) as plane:
-            await write_history(plane)
+        dsns = {
+            "dsn": dsn_of(place, SERVICE_LOGIN),
+            "admin_dsn": dsn_of(place, "postgres"),
+            "audit_dsn": dsn_of(place, AUDIT_LOGIN),
+        }
+        with TemporaryDirectory() as folder:
+            async with Plane(**dsns, data_dir=Path(folder)) as plane:
+                await write_history(plane)
 
     asyncio.run(write())
     yield place

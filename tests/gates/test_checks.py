@@ -47,6 +47,10 @@ async def objects(connection: asyncpg.Connection, check: Check, login: str | Non
                         "effects",
                         "outbox_events",
                         "run_checkpoints",
+                        "data_keys",
+                        "secrets",
+                        "vault_accesses",
+                        "snapshots",
                         "backup_verifications",
                     )
                 )

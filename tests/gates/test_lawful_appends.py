@@ -87,13 +87,25 @@ def documents(draw: st.DrawFn, history: History) -> dict[str, Any]:
         "source": draw(st.sampled_from(["service"] * 8 + ["outbox", "operator", ""])),
         "occurred_at": draw(times),
     }
-    if kind.name == "CHECKPOINT_SAVED" or draw(st.integers(0, 30)) == 0:
-        document["attachment"] = draw(st.sampled_from(["{}", "{}", "{}", "no JSON", "[1]"]))
+    sealed = kind.name in {"SECRET_SET", "SECRET_REWRAPPED", "DATA_KEY_CREATED", "DATA_KEY_REWRAPPED"}
+    if sealed or kind.name == "CHECKPOINT_SAVED" or draw(st.integers(0, 30)) == 0:
+        document["attachment"] = draw(
+            st.sampled_from(["QUJD"] * 6 + ["no base64"] if sealed else ["{}", "{}", "{}", "no JSON", "[1]"])
+        )
+        if sealed and isinstance(data.get("digest"), str):
+            data["digest"] = sha256(b"QUJD").hexdigest()
     return document
 
 
 def value_of(key: str, history: History) -> st.SearchStrategy[Any]:
-    ids = {"run_id": "RUN", "parent_run_id": "RUN", "step_id": "STEP", "signal_id": "SIGNAL"}
+    ids = {
+        "run_id": "RUN",
+        "parent_run_id": "RUN",
+        "step_id": "STEP",
+        "signal_id": "SIGNAL",
+        "key_id": "DATA_KEY",
+        "secret_id": "SECRET",
+    }
     right: st.SearchStrategy[Any]
     if key in ids:
         there = [life[1] for life in history.lives if life[0] == ids[key]][-6:]
@@ -111,6 +123,20 @@ def value_of(key: str, history: History) -> st.SearchStrategy[Any]:
             "step_index": st.integers(0, 5),
             "priority": st.integers(-100, 100),
             "ordering_key": st.just("o"),
+            "subject": st.sampled_from(["", "", "a" * 64]),
+            "term": st.integers(1, 9),
+            "vault_id": st.just(str(new_id())),
+            "vault_term": st.integers(1, 3),
+            "number": st.integers(1, 9),
+            "secret_kind": st.just("token"),
+            "expires_at": st.sampled_from(["2026-01-04T00:00:00Z", "2999-01-04T00:00:00Z"]),
+            "max_reads": st.integers(1, 3),
+            "snapshot_kind": st.sampled_from(["tenant", "agent"]),
+            "position": st.just("0-1-1"),
+            "cause": st.just("manual"),
+            "folder": st.integers(1, 20).map(lambda n: f"2026-01-04T00000{n}Z"),
+            "findings": st.just({}),
+            "changes": st.just({}),
             "traceparent": st.just("00-" + "a" * 32 + "-" + "b" * 16 + "-01"),
         }.get(key, st.just("x"))
     return st.one_of(right, right, right, right, right, right, right, right, right, junk)

@@ -22,10 +22,10 @@ from persistence.ingest import Ingest, create_data_file_envelope
 from persistence.ingest.check import Trouble, check
 from persistence.ingest.hierarchy import Draft, HierarchyManager
 from persistence.ingest.index import initialize_database
-from persistence.ingest.jail import Jail
 from persistence.ingest.paths import Stamps
 from persistence.ingest.registry import Registry
 from persistence.ingest.store import set_index_aside
+from persistence.workspaces.jail import Jail
 
 SCOPE = "instagram.profile"
 STAMP = "2026-01-21T10:00:00Z"

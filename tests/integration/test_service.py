@@ -61,6 +61,7 @@ async def test_without_a_token_there_is_nothing(service: Service) -> None:
                     path.format(
                         scope="test.scope",
                         collected_at="latest",
+                        name="stripe",
                         **dict.fromkeys(("signal_id", "run_id", "effect_id", "token_id"), uuid4()),
                     ),
                     json={},

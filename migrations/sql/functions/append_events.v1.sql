@@ -1,7 +1,7 @@
 -- The only way to change anything: appends a batch of events to a tenant's log and folds it into the runtime tables, all or nothing.
 --
 -- events: an array of objects with id, event_type, event_version, aggregate_type, aggregate_id, aggregate_version, event_data,
---   correlation_id, causation_id, actor, source, occurred_at, and attachment (text; CHECKPOINT_SAVED only). How many and how large they may be is
+--   correlation_id, causation_id, actor, source, occurred_at, and attachment (text: a saved state, a sealed secret, a wrapped key). How many and how large they may be is
 --   said in canon.size_limits. proof: see enter_tenant.
 -- Returns one row an event. is_new is false for an event that is in the log already, and for the request of an effect whose
 --   idempotency key is known: then aggregate_id names the effect that is there.

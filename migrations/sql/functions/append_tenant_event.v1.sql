@@ -12,10 +12,16 @@ BEGIN
   )
   SELECT
     append_tenant_event.tenant_id, new_id(), append_tenant_event.event_type, 1, 'TENANT', append_tenant_event.tenant_id,
-    coalesce(max(e.aggregate_version), 0) + 1, append_tenant_event.event_data, append_tenant_event.tenant_id,
-    (array_agg(e.id ORDER BY e.aggregate_version DESC))[1], append_tenant_event.actor, 'operator', now()
-  FROM orchestration_events AS e
-  WHERE e.tenant_id = append_tenant_event.tenant_id
-    AND e.aggregate_id = append_tenant_event.tenant_id;
+    coalesce(latest.aggregate_version, 0) + 1, append_tenant_event.event_data, append_tenant_event.tenant_id, latest.id,
+    append_tenant_event.actor, 'operator', now()
+  FROM (VALUES (1)) AS one
+  LEFT JOIN LATERAL (
+    SELECT e.id, e.aggregate_version
+    FROM orchestration_events AS e
+    WHERE e.tenant_id = append_tenant_event.tenant_id
+      AND e.aggregate_id = append_tenant_event.tenant_id
+    ORDER BY e.aggregate_version DESC
+    LIMIT 1
+  ) AS latest ON true;
 END
 $$;

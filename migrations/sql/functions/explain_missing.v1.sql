@@ -103,14 +103,14 @@ BEGIN
         ERRCODE = 'PE008',
         MESSAGE = format('event %s: event_data of %s is nested deeper than 200', item.position, item.event_type),
         HINT = 'Flatten it: readers could not read it.';
-    ELSIF (item.attachment IS NOT NULL) <> (item.event_type = 'CHECKPOINT_SAVED') THEN
+    ELSIF (item.attachment IS NOT NULL) <> (item.event_type = ANY ('{CHECKPOINT_SAVED,SECRET_SET,SECRET_REWRAPPED,DATA_KEY_CREATED,DATA_KEY_REWRAPPED}')) THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE008',
         MESSAGE = format(
           'event %s: %s %s', item.position, item.event_type,
-          CASE WHEN item.attachment IS NULL THEN 'needs the saved state as its attachment' ELSE 'takes no attachment' END
+          CASE WHEN item.attachment IS NULL THEN 'needs what was saved or sealed as its attachment' ELSE 'takes no attachment' END
         ),
-        HINT = 'The state of a checkpoint, and nothing else, is attached.';
+        HINT = 'The state of a checkpoint, a sealed secret and a wrapped key are attached, and nothing else.';
     ELSIF item.causation_id IS NULL AND (item.aggregate_version > 1 OR NOT item.may_begin) THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE008',

@@ -17,6 +17,10 @@ BEGIN
     WHEN 'TENANT' THEN RETURN true;  -- tenants and memberships are held to their events by a gate
     WHEN 'BACKUP_VERIFICATION' THEN RETURN fold_backup_verifications({all});
     WHEN 'CHECKPOINT' THEN RETURN fold_checkpoints{one}({these}, attachments);
+    WHEN 'DATA_KEY' THEN RETURN fold_data_keys{one}({these}, attachments);
+    WHEN 'SECRET' THEN RETURN fold_secrets{one}({these}, attachments);
+    WHEN 'VAULT_ACCESS' THEN RETURN fold_vault_accesses{one}({these});
+    WHEN 'SNAPSHOT' THEN RETURN fold_snapshots{one}({these});
   END CASE;
 END
 $$;

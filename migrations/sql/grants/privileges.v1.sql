@@ -18,9 +18,19 @@ GRANT EXECUTE ON FUNCTION
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
-  persistence.effects, persistence.run_checkpoints, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
+  persistence.effects, persistence.run_checkpoints, persistence.snapshots, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
   persistence.outbox_streams, persistence.outbox_marks, persistence.outbox_limits, persistence.outbox_destinations
   TO persistence_app, persistence_operator, persistence_auditor;
+GRANT SELECT (tenant_id, id, status, correlation_id, causation_id, actor, version, last_event_id, created_at, updated_at, subject, term, vault_id, vault_term, digest)
+  ON persistence.data_keys
+  TO persistence_app, persistence_operator;
+GRANT SELECT (
+  tenant_id, id, status, correlation_id, causation_id, actor, version, last_event_id, created_at, updated_at, name, number, secret_kind, key_id, digest, expires_at, max_reads
+)
+  ON persistence.secrets
+  TO persistence_app, persistence_operator;
+GRANT SELECT ON persistence.vault_accesses TO persistence_app, persistence_operator;
+GRANT SELECT ON persistence.data_keys, persistence.secrets, persistence.vault_accesses TO persistence_auditor;
 GRANT SELECT (tenant_id, id, name, role, acts_as, user_id, expires_at, revoked_at, created_at, updated_at) ON persistence.api_tokens
   TO persistence_app, persistence_operator;
 GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
@@ -28,7 +38,10 @@ GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
 GRANT EXECUTE ON FUNCTION
   persistence.append_events(uuid, uuid, jsonb, text),
   persistence.receive_signals(uuid, uuid, jsonb, text),
-  persistence.read_events(uuid, uuid, integer, xid8, bigint, integer)
+  persistence.read_events(uuid, uuid, integer, xid8, bigint, integer),
+  persistence.read_secret(uuid, uuid, text, integer, jsonb, text),
+  persistence.read_subject_key(uuid, uuid, text, uuid, jsonb, text),
+  persistence.present_data_key(uuid, uuid, text)
   TO persistence_app;
 
 GRANT EXECUTE ON FUNCTION persistence.service_user() TO persistence_operator;
@@ -50,6 +63,7 @@ GRANT SELECT, INSERT ON persistence.orchestration_events TO persistence_system;
 GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants, persistence.backup_verifications TO persistence_system;
 GRANT DELETE ON persistence.user_tenants TO persistence_system;
 GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
+GRANT SELECT, UPDATE ON persistence.secrets TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
@@ -75,6 +89,10 @@ GRANT EXECUTE ON FUNCTION
   persistence.event_document(jsonb, timestamptz, text, jsonb),
   persistence.fold_backup_verifications(persistence.aggregate_delta[]),
   persistence.fold_checkpoints(persistence.aggregate_delta[], integer, integer, jsonb),
+  persistence.fold_data_keys(persistence.aggregate_delta[], integer, integer, jsonb),
+  persistence.fold_secrets(persistence.aggregate_delta[], integer, integer, jsonb),
+  persistence.fold_vault_accesses(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_snapshots(persistence.aggregate_delta[], integer, integer),
   persistence.fold_effects(persistence.aggregate_delta[], integer, integer),
   persistence.fold_deltas(persistence.aggregate_delta[], jsonb),
   persistence.fold_events(persistence.orchestration_events[], jsonb),

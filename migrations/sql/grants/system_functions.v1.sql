@@ -15,7 +15,8 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION
   persistence.refresh_projections(boolean),
-  persistence.purge_outbox(interval, integer)
+  persistence.purge_outbox(interval, integer),
+  persistence.destroy_over_secrets(integer)
   TO persistence_worker, persistence_operator;
 
 GRANT EXECUTE ON FUNCTION
@@ -25,6 +26,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.list_tenants(uuid, integer),
   persistence.list_outbox_limits(),
   persistence.set_outbox_limit(uuid, text, integer, integer, double precision, text),
+  persistence.record_vault_change(jsonb, text),
   persistence.issue_token(uuid, uuid, text, text, text, uuid, bytea, timestamptz, text),
   persistence.revoke_token(uuid, uuid, text)
   TO persistence_operator;
@@ -33,6 +35,8 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION persistence.record_gates(jsonb, text) TO persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION
+  persistence.record_vault_use(jsonb, text),
+  persistence.vault_generation(uuid),
   persistence.authenticate_token(uuid, uuid, bytea)
   TO persistence_app;
 

@@ -4,7 +4,7 @@ CREATE TABLE persistence.api_tokens (
   tenant_id  uuid NOT NULL,
   id         uuid NOT NULL,
   name       text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
-  role       text NOT NULL CHECK (role IN ('reader', 'operator', 'admin')),
+  role       text NOT NULL CHECK (role IN ('reader', 'operator', 'admin', 'keeper')),
   acts_as    varchar(100) NOT NULL CHECK (acts_as ~ '^(agent|user|system|external):.' AND NOT starts_with(acts_as, 'system:outbox-worker/')),
   user_id    uuid NOT NULL,
   digest     bytea NOT NULL CHECK (length(digest) = 32),

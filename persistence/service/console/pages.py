@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from persistence.canon import CANON
 from persistence.errors import PersistenceError
 from persistence.gates.checks import shipped_suites
-from persistence.models import Run
+from persistence.models import Role, Run
 from persistence.queries.causation import causation_of
 from persistence.queries.comparison import compare_runs
 from persistence.queries.dead_letters import DeadLetterFilter, dead_letter_groups
@@ -27,7 +27,7 @@ from persistence.queries.size import check_size
 from persistence.queries.stalled import QUIET, stalled
 from persistence.queries.trace import trace_run
 from persistence.queries.waterfall import waterfall
-from persistence.service.access import Caller, streaming
+from persistence.service.access import Caller, require, streaming
 from persistence.service.console.parameters import Text, id_of, moment_in
 from persistence.service.console.rendering import render, with_query
 from persistence.service.console.session import Visiting
@@ -187,6 +187,18 @@ async def outbox(request: Request, caller: Visiting) -> HTMLResponse:
             "destinations": await troubled_destinations(tx),
         }
     return render(request, "outbox.html", **values)
+
+
+@router.get("/secrets")
+async def secrets(request: Request, caller: Visiting, name: Text = "") -> HTMLResponse:
+    """Secrets and their versions, and who read one; never values."""
+    require(caller, Role.ADMIN, Role.KEEPER)
+    async with caller.reading() as tx:
+        found = sorted(await tx.secrets.all(), key=lambda secret: (secret.name, -secret.number))
+        numbers = {secret.id: secret.number for secret in found if secret.name == name}
+        accesses = (await tx.vault_accesses.list(limit=_PAGE, newest_first=True, secret_id=list(numbers))).items if numbers else []
+    shown = [secret for secret in found if secret.name == name] if name else found
+    return render(request, "secrets.html", secrets=shown, name=name, accesses=accesses, numbers=numbers)
 
 
 @router.get("/gates")

@@ -26,6 +26,35 @@ PLANTS = {
         f"UPDATE persistence.run_checkpoints SET run_id = {NOWHERE}",
         "SELECT 'run_checkpoints ' || id FROM persistence.run_checkpoints",
     ),
+    "orphaned_accesses": row(
+        f"UPDATE persistence.vault_accesses SET secret_id = {NOWHERE} WHERE secret_id IS NOT NULL",
+        "SELECT 'vault_accesses ' || id FROM persistence.vault_accesses WHERE secret_id IS NOT NULL",
+    ),
+    "secrets_intact": row(
+        "UPDATE persistence.secrets SET sealed = 'QUJD'",
+        "SELECT 'secrets ' || id FROM persistence.secrets",
+    ),
+    "data_keys_intact": row(
+        "UPDATE persistence.data_keys SET sealed = 'QUJD' WHERE status = 'DESTROYED'",
+        "SELECT 'data_keys ' || id FROM persistence.data_keys WHERE status = 'DESTROYED'",
+    ),
+    "secrets_over": row(
+        "UPDATE persistence.secrets SET expires_at = now() - interval '8 days' WHERE status = 'HELD'",
+        "SELECT 'secrets ' || id FROM persistence.secrets WHERE status = 'HELD'",
+    ),
+    "vault_generations": row(
+        "UPDATE persistence.orchestration_events SET event_data = event_data || '{\"generation\": 1}'"
+        " WHERE event_type = 'VAULT_CHANGED' AND event_data ->> 'generation' = '2'",
+        "SELECT 'event ' || id FROM persistence.orchestration_events WHERE event_type = 'VAULT_CHANGED' AND event_data ->> 'change' = 'subjects_erased'",
+    ),
+    "snapshots_explained": row(
+        "UPDATE persistence.snapshots SET error_details = NULL",
+        "SELECT 'snapshots ' || id FROM persistence.snapshots",
+    ),
+    "snapshots_kept": row(
+        "UPDATE persistence.snapshots SET status = 'DELETED'",
+        "SELECT format('snapshots of tenant of tenant %s', tenant_id) FROM persistence.snapshots",
+    ),
     "orphaned_outbox_entries": row(
         f"UPDATE persistence.outbox_events SET aggregate_id = {NOWHERE} WHERE id = {EFFECT}", f"SELECT 'outbox_events ' || {EFFECT}"
     ),

@@ -151,6 +151,12 @@ PLANTS = {
         "persistence.outbox_events.payload",
         "REVOKE UPDATE (payload) ON persistence.outbox_events FROM persistence_operator",
     ),
+    "sealed_columns_closed": Plant(
+        "GRANT SELECT (sealed) ON persistence.secrets TO persistence_worker",
+        "SELECT 'persistence.secrets.sealed' FROM pg_roles AS r WHERE has_column_privilege(r.oid, 'persistence.secrets'::regclass, 'sealed', 'SELECT')"
+        " AND pg_has_role(r.oid, 'persistence_worker', 'USAGE') AND NOT r.rolsuper",
+        "REVOKE SELECT (sealed) ON persistence.secrets FROM persistence_worker",
+    ),
     "public_grants": Plant(
         "GRANT SELECT ON persistence.tenants TO PUBLIC",
         "persistence.tenants",
