@@ -52,6 +52,10 @@ DATA_POSTS = Counter(
 )
 DATA_UNRECORDED = Gauge("persistence_data_unrecorded", "Changes of data files that the database has not been told of yet.")
 
+LOG_LINES = Counter("persistence_log_lines", "Lines that this process wrote into its log files.")
+LOG_LINES_DROPPED = Counter("persistence_log_lines_dropped", "Lines that found no room, in the queue or on the disk.")
+LOG_LINES_SHIPPED = Counter("persistence_log_lines_shipped", "Lines that a receiver of logs has acknowledged.")
+
 _TRACER: Final = trace.get_tracer("persistence")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 OUTCOMES: Final = {"EXECUTED": "executed", "FAILED": "failed", "DEAD": "dead", "BLOCKED": "dead"}
@@ -76,6 +80,14 @@ def traceparent() -> str | None:
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return carrier.get("traceparent")
+
+
+def trace_ids() -> dict[str, str]:
+    """The ids of the current trace and span, in hexadecimal; nothing where there is none."""
+    if not is_tracing():
+        return {}
+    where = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{where.trace_id:032x}", "span_id": f"{where.span_id:016x}"} if where.is_valid else {}
 
 
 def continued(header: str | None) -> Context | None:

@@ -17,6 +17,7 @@ from persistence.cli import (
     housekeeping,
     importing,
     limits,
+    logs,
     migrate,
     replay,
     runs,
@@ -68,6 +69,8 @@ app.add_typer(signals.app, name="signals")
 app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
+app.add_typer(logs.app, name="logs")
+app.add_typer(logs.config, name="config")
 app.add_typer(vault.app, name="vault")
 app.add_typer(secrets.app, name="secret")
 

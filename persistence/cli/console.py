@@ -1,6 +1,7 @@
 """What commands share: options, output for people and for machines, the tenant meant."""
 
 import asyncio
+import atexit
 import logging
 import os
 import sys
@@ -20,6 +21,10 @@ from typer.core import TyperGroup
 
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError, NotFound, PermissionDenied, PersistenceError
+from persistence.logs import LogSink, open_logs
+from persistence.logs.agents import use_sink
+from persistence.logs.bridges import LineHandler, structlog_processor
+from persistence.logs.shipping import Shipper
 from persistence.models import Model, Tenant
 from persistence.models.base import in_utc
 from persistence.plane import Plane, settings_with
@@ -150,8 +155,15 @@ def parse_moment(text: str, what: str, complaint: str = "no time") -> datetime:
     return in_utc(moment)
 
 
-def set_up_logging(level: str = "info", *, to_terminal: bool) -> None:
-    """Log lines on standard error: for people in a terminal, JSON Lines elsewhere."""
+def set_up_logging(
+    level: str = "info", *, to_terminal: bool, settings: Settings | None = None, agent: str = "system:command"
+) -> None:
+    """Log lines on standard error: for people in a terminal, JSON Lines elsewhere. settings: of a process that stays: lines go to its log files,
+    too, as logging.yaml has it. agent: who it is there.
+    """
+    lowest = logging.getLevelNamesMapping()[level.upper()]
+    sink = None if settings is None else _open_sink(settings, agent)
+    to_files = [] if sink is None else [structlog_processor(sink, agent, lowest)]
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=True) if to_terminal else structlog.processors.JSONRenderer(serializer=_dumps)
     )
@@ -161,12 +173,29 @@ def set_up_logging(level: str = "info", *, to_terminal: bool) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *to_files,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest if sink is None else logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _open_sink(settings: Settings, agent: str) -> LogSink:
+    """The log files of this process, for as long as it lives."""
+    sink = open_logs(settings.config_folder, settings.data_dir)
+    use_sink(sink)
+    shipper = Shipper(sink, sink.config.logstash) if sink.config.logstash is not None else None
+
+    def close() -> None:
+        sink.close()
+        if shipper is not None:
+            shipper.close()
+
+    atexit.register(close)
+    logging.getLogger().addHandler(LineHandler(sink, agent))
+    return sink
 
 
 def _dumps(document: Any, **_: Any) -> str:

@@ -29,7 +29,7 @@ def serve_command(
     data_dir: DataDir = None,
 ) -> None:
     """Serve /v1, /console, /healthz, /readyz and /metrics until SIGTERM or Ctrl-C."""
-    set_up_logging(log_level, to_terminal=sys.stderr.isatty())
+    set_up_logging(log_level, to_terminal=sys.stderr.isatty(), settings=settings_for(data_dir), agent="system:service")
 
     # Takes a third of a second that no other command needs to wait for.
     from persistence.service import create_app  # noqa: PLC0415

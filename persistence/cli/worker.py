@@ -52,7 +52,7 @@ def worker(
     data_dir: DataDir = None,
 ) -> None:
     """Deliver effects until SIGTERM or Ctrl-C; then finish or hand back what is held."""
-    set_up_logging(log_level, to_terminal=sys.stderr.isatty())
+    set_up_logging(log_level, to_terminal=sys.stderr.isatty(), settings=settings_for(data_dir), agent="system:worker")
     chosen = load_worker(app) if app else Worker()
     if builtin:
         add_builtin_handlers(chosen)

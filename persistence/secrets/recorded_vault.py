@@ -12,6 +12,7 @@ import asyncpg
 from persistence.database.retry import fetched
 from persistence.encoding import encode
 from persistence.errors import UnlockRefused, VaultDamaged
+from persistence.logs.redaction import SHARED
 from persistence.settings import Settings
 from persistence.vault import Keys, Opener, Vault, read_vault_config
 from persistence.vault.document import Document
@@ -163,5 +164,6 @@ class RecordedVault:
         said: dict[str, Any] = {"vault_id": str(document.vault_id), "use": use, **more}
         if use in {"unlocked", "locked"}:
             self._checked = None
+            SHARED.forget_values()
             said["generation"] = document.generation
         self._untold.append(said)

@@ -14,6 +14,7 @@ from persistence.database.retry import fetched
 from persistence.database.signing import proof_of
 from persistence.encoding import encode
 from persistence.errors import Conflict, InvalidInput, NotFound, VaultDamaged
+from persistence.logs.redaction import SHARED
 from persistence.models import DataKey, Secret, VaultAccess, new_id
 from persistence.models.vault import SecretKind
 from persistence.secrets.recorded_vault import RecordedVault
@@ -164,6 +165,7 @@ class Secrets:
             raise VaultDamaged(
                 f"secret {name!r}, version {number}: {error}", hint="somebody changed or moved it: set it again"
             ) from error
+        SHARED.register(bytes(value))
         return SecretValue(name, number, value)
 
     async def list(self, tenant_id: UUID, *, actor: str, user_id: UUID | None = None, name: str | None = None) -> Sequence[Secret]:

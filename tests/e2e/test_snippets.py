@@ -234,6 +234,27 @@ def test_the_guide_to_secrets(tmp_path: Path) -> None:
     assert "130 passed" in reader._command(["fit"])
 
 
+def test_the_guide_to_log_lines(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, {"PERSISTENCE_CONFIG_DIR": str(tmp_path / "config")}, {})
+    reader._command(["tenant", "create", "shop"])
+
+    def special(language: str, text: str) -> bool:
+        if language == "yaml":
+            (tmp_path / "config").mkdir()
+            (tmp_path / "config" / "logging.yaml").write_text(text.replace("/data/logs", str(tmp_path / "logs")))
+            with staying([*COMMAND, "worker"], reader._environment(), tmp_path, "worker_started"):
+                reader._command(["demo"])
+        return False
+
+    reader.read("docs/logs.md", special)
+    assert "/logs/kai.log.jsonl" in reader.said
+    lines = [json.loads(line) for line in reader._command(["logs", "tail", "--format", "json"]).splitlines()]
+    assert "worker_started" in {line["event"] for line in lines}
+    assert {line["agent"] for line in lines} <= {"system:worker", "system:logs"}
+    assert reader._command(["logs", "follow", "--once", "--tenant", "demo", "--agent", "agent:"]).count("agent:loan-desk") > 3
+    assert json.loads(reader._command(["config", "check", "--format", "json"]))["logging.yaml"]["redact"] == ["iban"]
+
+
 def test_the_guide_to_operations(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> None:
     effects = next(text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if "worker = Worker()" in text)
     (tmp_path / "mypackage").mkdir()
@@ -289,5 +310,5 @@ def test_what_security_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [path.name for path in (ROOT / "docs").glob("*.md")])
 def test_no_guide_is_left_out(page: str) -> None:
-    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md"}
+    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md", "logs.md"}
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]
