@@ -32,10 +32,10 @@ def main() -> None:
 
 def lines(folder: Path, count: int) -> float:
     sink = LogSink(LogConfig(queue=1_000_000), folder / "kai.log.jsonl")
-    log = AgentLog("kAI.dev.assistant", sink=sink)
+    told = AgentLog("kAI.dev.assistant", sink=sink)
     begun = time.perf_counter()
     for number in range(count):
-        log.info("plan_generated", "Plan created for task: draft UI skeleton", attributes={"number": number})
+        told.info("plan_generated", "Plan created for task: draft UI skeleton", attributes={"number": number})
     assert sink.flush(120)
     rate = count / (time.perf_counter() - begun)
     sink.close()
@@ -65,13 +65,13 @@ def library(folder: Path, count: int) -> float:
 
 async def latencies(folder: Path) -> tuple[list[float], list[float]]:
     sink = LogSink(LogConfig(), folder / "kai.log.jsonl")
-    log = AgentLog("kAI.dev.assistant", sink=sink)
+    told = AgentLog("kAI.dev.assistant", sink=sink)
     taken: list[float] = []
     delays: list[float] = []
     for _ in range(500):
         for number in range(200):
             begun = time.perf_counter()
-            log.info("plan_generated", "Plan created for task: draft UI skeleton", attributes={"number": number})
+            told.info("plan_generated", "Plan created for task: draft UI skeleton", attributes={"number": number})
             taken.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         await asyncio.sleep(0.01)
