@@ -25,6 +25,7 @@ class Overrides(TypedDict, total=False):
     wal_archive: str | Path | None
     programs_dir: str | Path | None
     ingest_dir: str | Path | None
+    snapshot_dir: str | Path | None
     config_dir: str | Path | None
     vault_key: str | SecretStr | None
     vault_key_file: str | Path | None
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     wal_archive: Path | None = Field(None, description="a folder of archived WAL; the embedded server archives into it")
     programs_dir: Path | None = Field(None, description="PostgreSQL's programs, for backups of servers of another major version")
 
+    snapshot_dir: Path | None = Field(None, description="where snapshots are kept; none: snapshots/ in the data directory")
     ingest_dir: Path | None = Field(None, description="where posted data are kept; none: ingest/ in the data directory")
 
     config_dir: Path | None = Field(

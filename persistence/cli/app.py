@@ -24,6 +24,7 @@ from persistence.cli import (
     secrets,
     serve,
     signals,
+    snapshots,
     tenant,
     token,
     trace,
@@ -69,6 +70,7 @@ app.add_typer(signals.app, name="signals")
 app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
+app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(logs.app, name="logs")
 app.add_typer(logs.config, name="config")
 app.add_typer(vault.app, name="vault")

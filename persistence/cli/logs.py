@@ -24,7 +24,7 @@ from persistence.cli.console import (
 )
 from persistence.cli.tenant import operator
 from persistence.cli.worker import stop_on_signals
-from persistence.configuration import parse_duration
+from persistence.configuration import Section, parse_duration
 from persistence.encoding import encode
 from persistence.errors import ConfigurationError
 from persistence.logs import read_log_config
@@ -36,6 +36,8 @@ from persistence.models import Event
 from persistence.plane import Plane
 from persistence.queries.words import clock
 from persistence.settings import Settings
+from persistence.snapshots.scheduling import FILE as SNAPSHOTS
+from persistence.snapshots.scheduling import read_snapshot_config
 from persistence.vault import read_vault_config
 from persistence.vault.configuration import FILE as VAULT
 
@@ -123,7 +125,11 @@ def check(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None
     """Read the configuration files, and say what they come to. Exit status 2 when one is wrong."""
     settings = settings_for(data_dir)
     folder = settings.config_folder
-    found = {VAULT: read_vault_config(folder), LOGGING: read_log_config(folder)}
+    found: dict[str, Section] = {
+        VAULT: read_vault_config(folder),
+        LOGGING: read_log_config(folder),
+        SNAPSHOTS: read_snapshot_config(folder),
+    }
     known = set(found)
     unknown = sorted(path.name for path in folder.glob("*.y*ml") if path.name not in known) if folder.is_dir() else []
     if unknown:

@@ -12,6 +12,7 @@ from persistence.database.pool import check_signing
 from persistence.ingest import open_ingest
 from persistence.plane import Plane
 from persistence.settings import MEBIBYTE
+from persistence.snapshots.scheduling import Scheduler, read_snapshot_config
 
 PORT = 8640
 _POOL = 30
@@ -48,10 +49,13 @@ def serve_command(
                 lock_on_signal(plane)
                 await check_signing(plane.pool, settings)
                 ingest.rules.rules()  # says now what is wrong with them
+                scheduling = asyncio.create_task(Scheduler(plane, read_snapshot_config(settings.config_folder)).keep())
                 app = create_app(plane, ingest, max_body=max_body * MEBIBYTE, requests_per_second=requests_per_second)
                 serving = asyncio.create_task(serve(app, listening, stop))
                 console.print(f"console  {listening.url}/console/", highlight=False, soft_wrap=True)
                 console.print("         persistence token issue NAME --role operator makes a token to log in with", highlight=False)
                 await serving
+                scheduling.cancel()
+                await asyncio.gather(scheduling, return_exceptions=True)
 
     run(go())

@@ -16,7 +16,20 @@ from starlette.types import Receive, Scope, Send
 
 from persistence.ingest import Ingest
 from persistence.plane import Plane
-from persistence.service import data, dead_letters, effects, events, health, problems, runs, secrets, signals, state, tokens
+from persistence.service import (
+    data,
+    dead_letters,
+    effects,
+    events,
+    health,
+    problems,
+    runs,
+    secrets,
+    signals,
+    snapshots,
+    state,
+    tokens,
+)
 from persistence.service.access import FailureLimit, RateLimit
 from persistence.service.bodies import BodyLimit
 from persistence.service.collector import Collector
@@ -83,7 +96,7 @@ def create_app(
     app.state.stopping = asyncio.Event()
     app.state.streams = Counter()
     problems.install(app)
-    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets):
+    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets, snapshots):
         app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]

@@ -255,6 +255,26 @@ def test_the_guide_to_log_lines(tmp_path: Path) -> None:
     assert json.loads(reader._command(["config", "check", "--format", "json"]))["logging.yaml"]["redact"] == ["iban"]
 
 
+def test_the_guide_to_snapshots(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, {}, {})
+    reader._command(["demo"])
+
+    def special(language: str, text: str) -> bool:
+        if language == "yaml":
+            (tmp_path / "data" / "config").mkdir(parents=True)
+            (tmp_path / "data" / "config" / "snapshots.yaml").write_text(text)
+            with _serve(reader):  # takes what is due
+                deadline = time.monotonic() + 60
+                while "schedule" not in reader._command(["snapshot", "list", "--tenant", "demo"]):
+                    assert time.monotonic() < deadline
+        return False
+
+    reader.read("docs/snapshots.md", special)
+    listed = json.loads(reader._command(["snapshot", "list", "--tenant", "demo", "--format", "json"]))
+    assert {item["status"] for item in listed if item["cause"] == "schedule"} == {"VERIFIED"}
+    assert len(json.loads(reader._command(["config", "check", "--format", "json"]))["snapshots.yaml"]["rules"]) == 3
+
+
 def test_the_guide_to_operations(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> None:
     effects = next(text for language, text in BLOCK.findall((ROOT / "README.md").read_text()) if "worker = Worker()" in text)
     (tmp_path / "mypackage").mkdir()
@@ -310,5 +330,5 @@ def test_what_security_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [path.name for path in (ROOT / "docs").glob("*.md")])
 def test_no_guide_is_left_out(page: str) -> None:
-    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md", "logs.md"}
+    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md", "logs.md", "snapshots.md"}
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]

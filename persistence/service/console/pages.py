@@ -32,6 +32,7 @@ from persistence.service.console.parameters import Text, id_of, moment_in
 from persistence.service.console.rendering import render, with_query
 from persistence.service.console.session import Visiting
 from persistence.service.data import Files
+from persistence.snapshots.taking import snapshots_of
 
 router = APIRouter()
 
@@ -187,6 +188,14 @@ async def outbox(request: Request, caller: Visiting) -> HTMLResponse:
             "destinations": await troubled_destinations(tx),
         }
     return render(request, "outbox.html", **values)
+
+
+@router.get("/snapshots")
+async def snapshots(request: Request, caller: Visiting) -> HTMLResponse:
+    """Copies of the state on disk."""
+    who = caller.circumstances
+    found = await snapshots_of(caller.plane, caller.bearer.tenant_id, None, actor=who["actor"], user_id=who["user_id"])
+    return render(request, "snapshots.html", snapshots=found)
 
 
 @router.get("/secrets")

@@ -1,0 +1,274 @@
+"""persistence snapshot: copies of a tenant's, an agent's or a conversation's state."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from persistence.cli.console import (
+    DataDir,
+    Format,
+    OutputFormat,
+    TenantOption,
+    console,
+    find_tenant,
+    print_json,
+    print_rows,
+    run,
+    settings_for,
+)
+from persistence.cli.tenant import operator
+from persistence.cli.vault import Code, unlocked
+from persistence.errors import ConfigurationError, InvalidInput, NotFound
+from persistence.models import Snapshot
+from persistence.plane import Plane
+from persistence.queries.words import clock
+from persistence.snapshots import Retention, SnapshotStore, Subject, prune, restore, take, verify
+from persistence.snapshots.manifest import ARCHIVE, Kind
+from persistence.snapshots.retention import delete
+from persistence.snapshots.taking import snapshots_of
+
+app = typer.Typer(
+    help="Copies of the state on disk, each at one position of the log. Of the whole server: persistence backup.",
+    no_args_is_help=True,
+)
+
+Which = Annotated[str, typer.Argument(help="The snapshot's folder, such as 2026-01-31T120000Z; latest: the newest.")]
+
+
+def _subject(kind: str, of: str | None) -> Subject:
+    kinds: tuple[Kind, ...] = ("tenant", "agent", "conversation")
+    for known in kinds:
+        if known == kind:
+            return Subject(known, of)
+    raise InvalidInput(
+        f"kind: {kind!r} is none",
+        hint=f"choose from {', '.join(kinds)}; of the whole server: persistence backup create",
+        field="kind",
+    )
+
+
+async def find_snapshot(plane: Plane, tenant_id: UUID, folder: str) -> Snapshot:
+    """Raises NotFound."""
+    there = await snapshots_of(plane, tenant_id, None, actor=operator())
+    found = next((item for item in there if folder in {"latest", item.folder, str(item.id)}), None)
+    if found is None:
+        raise NotFound(f"there is no snapshot {folder!r} of this tenant", hint="persistence snapshot list")
+    return found
+
+
+@app.command("take")
+def take_(
+    kind: Annotated[str, typer.Option(help="tenant, agent or conversation.")] = "tenant",
+    of: Annotated[str | None, typer.Option(help="The agent's actor, or the conversation's correlation id.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Do not go on from the last one.")] = False,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Let the vault seal it.")] = False,
+    tenant: TenantOption = None,
+    code: Code = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Take a snapshot. It counts once it is on disk whole and recorded."""
+
+    async def go() -> tuple[Snapshot, Path]:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            if encrypt:
+                await unlocked(plane, code)
+            taken = await take(plane, found.tenant_id, _subject(kind, of), actor=operator(), full=full, encrypt=encrypt)
+            return taken, SnapshotStore.of(plane.settings, found.tenant_id).place(taken.folder)
+
+    taken, place = run(go())
+    if output is Format.JSON:
+        print_json({**taken.model_dump(mode="json"), "path": str(place)})
+    else:
+        console.print(
+            f"{taken.folder} of {taken.of}, {taken.size_bytes:,} bytes, position {taken.position}: {place}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command("list")
+def list_(tenant: TenantOption = None, data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
+    """List a tenant's snapshots, the newest first."""
+
+    async def go() -> list[Snapshot]:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            return await snapshots_of(plane, found.tenant_id, None, actor=operator())
+
+    found = run(go())
+    if output is Format.JSON:
+        print_json(found)
+        return
+    print_rows(
+        ("folder", "of", "status", "bytes", "position", "why", "by", "verified", "restored"),
+        [
+            (
+                s.folder,
+                s.of,
+                s.status,
+                f"{s.size_bytes:,}",
+                s.position,
+                s.cause,
+                s.actor,
+                clock(s.verified_at),
+                clock(s.restored_at),
+            )
+            for s in found
+        ],
+    )
+
+
+@app.command("verify")
+def verify_(
+    which: Which = "latest",
+    tenant: TenantOption = None,
+    code: Code = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Read a snapshot whole, fold its events again in a place of their own, and compare. Exit status 1 when it is refused."""
+
+    async def go() -> Snapshot:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            snapshot = await find_snapshot(plane, found.tenant_id, which)
+            await _unlocked_for(plane, snapshot, code)
+            return await verify(plane, snapshot, actor=operator())
+
+    snapshot = run(go())
+    if output is Format.JSON:
+        print_json(snapshot)
+    elif snapshot.status == "VERIFIED":
+        console.print(f"{snapshot.folder} is good: {snapshot.findings}", highlight=False, soft_wrap=True)
+    else:
+        console.print(
+            f"{snapshot.folder} is refused: {snapshot.error_details['message']}", style="bold red", highlight=False, soft_wrap=True
+        )
+    if snapshot.status != "VERIFIED":
+        raise typer.Exit(1)
+
+
+@app.command("restore")
+def restore_(
+    which: Which,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what differs, and change nothing.")] = False,
+    tenant: TenantOption = None,
+    code: Code = None,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Bring back what a snapshot holds, into the running database, by events. The log stays as it is; a snapshot of the present is taken first."""
+
+    async def go() -> Any:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            snapshot = await find_snapshot(plane, found.tenant_id, which)
+            await _unlocked_for(plane, snapshot, code)
+            return await restore(plane, snapshot, actor=operator(), dry_run=dry_run)
+
+    done = run(go())
+    if output is Format.JSON:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "before": None if done.before is None else done.before.folder,
+                "differences": [
+                    {
+                        "run_id": str(d.run_id),
+                        "run_type": d.run_type,
+                        "what": d.what,
+                        "then": d.then,
+                        "now": d.now,
+                        "action": d.action,
+                        "reason": d.reason,
+                    }
+                    for d in done.differences
+                ],
+            }
+        )
+        return
+    print_rows(
+        ("run", "type", "what", "then", "now", "action", ""),
+        [(d.run_id, d.run_type, d.what, d.then, d.now, d.action, d.reason) for d in done.differences],
+    )
+    verb = "can be" if dry_run else "were"
+    console.print(f"{done.done} of {len(done.differences)} differences {verb} brought back", highlight=False)
+    if done.before is not None:
+        console.print(f"the state of before is in {done.before.folder}", highlight=False)
+
+
+@app.command("delete")
+def delete_(
+    which: Which,
+    reason: Annotated[str, typer.Option(help="Why. It is on the record.")],
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete a snapshot. The last one that was verified stays."""
+
+    async def go() -> Snapshot:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            return await delete(plane, await find_snapshot(plane, found.tenant_id, which), reason, actor=operator())
+
+    console.print(f"deleted {run(go()).folder}", highlight=False)
+
+
+@app.command("prune")
+def prune_(
+    last: Annotated[int, typer.Option(min=0, help="So many of the newest stay.")] = 10,
+    daily: Annotated[int, typer.Option(min=0, help="And the newest of each of so many days,")] = 7,
+    weekly: Annotated[int, typer.Option(min=0, help="weeks,")] = 4,
+    monthly: Annotated[int, typer.Option(min=0, help="and months.")] = 12,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which would go.")] = False,
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete the snapshots that need not stay. The last one that was verified always does."""
+
+    async def go() -> list[Snapshot]:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            return await prune(plane, found.tenant_id, Retention(last, daily, weekly, monthly), actor=operator(), dry_run=dry_run)
+
+    for item in run(go()):
+        console.print(f"{'would delete' if dry_run else 'deleted'} {item.folder} of {item.of}", highlight=False)
+
+
+@app.command("export")
+def export(
+    which: Which,
+    file: Annotated[Path, typer.Argument(help="The zip to write.", dir_okay=False)],
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy a snapshot's archive. One that goes on from another needs that one, too: take it with --full to have all in one file."""
+
+    async def go() -> None:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            snapshot = await find_snapshot(plane, found.tenant_id, which)
+            store = SnapshotStore.of(plane.settings, found.tenant_id)
+            manifest = store.manifest(snapshot)
+            if manifest.parent is not None:
+                raise ConfigurationError(
+                    f"{snapshot.folder} goes on from {manifest.parent}", hint="persistence snapshot take --full, and export that"
+                )
+            if file.exists():
+                raise ConfigurationError(f"{file}: there is something already", hint="choose another name")
+            shutil.copyfile(store.place(snapshot.folder) / ARCHIVE, file)
+
+    run(go())
+    console.print(f"wrote {file}", highlight=False)
+
+
+async def _unlocked_for(plane: Plane, snapshot: Snapshot, code: str | None) -> None:
+    """Opens the vault where a snapshot is sealed by it."""
+    store = SnapshotStore.of(plane.settings, snapshot.tenant_id)
+    if any(manifest.sealing for manifest in store.chain(snapshot)):
+        await unlocked(plane, code)

@@ -1,0 +1,107 @@
+"""What a snapshot says of itself."""
+
+import re
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from persistence.errors import PersistenceError, first_problem
+
+FORMAT: Final = "persistence.snapshot"
+VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+ARCHIVE: Final = "snapshot.zip"
+LARGEST_MANIFEST: Final = 64 * 1024 * 1024
+FOLDER: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{6}Z", re.ASCII)
+
+Folder = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{6}Z$")]
+MemberName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}(\.jsonl|\.json)$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Kind = Literal["tenant", "agent", "conversation"]
+
+
+class SnapshotRefused(PersistenceError):
+    """A snapshot cannot be trusted. The message names it and what is wrong."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Member(_Part):
+    """size: bytes as they stand in the archive, uncompressed; digest: their SHA-256. held_by: the folder whose archive has them; rows: lines in
+    it.
+    """
+
+    name: MemberName
+    size: int = Field(ge=0)
+    rows: int = Field(ge=0)
+    digest: Digest
+    held_by: Folder
+
+
+class Sealing(_Part):
+    """The key that members are sealed with, wrapped by the vault."""
+
+    vault_id: UUID
+    vault_term: int = Field(ge=1)
+    key_id: UUID
+    key: str
+
+
+class Manifest(_Part):
+    """kind, subject: what it is of. position: of the log. parent: the snapshot that it goes on from. counts: of aggregates, by table, in all."""
+
+    format: Literal["persistence.snapshot"]
+    version: Literal[1]
+    folder: Folder
+    snapshot_id: UUID
+    tenant_id: UUID
+    kind: Kind
+    subject: str | None
+    position: str = Field(pattern=r"^\d{1,10}-\d{1,20}-\d{1,19}$")
+    taken_at: str
+    package: str
+    canon: str
+    parent: Folder | None
+    parent_digest: Digest | None
+    sealing: Sealing | None
+    members: tuple[Member, ...] = Field(max_length=1000)
+
+    @property
+    def encoded(self) -> bytes:
+        """The file's bytes."""
+        return orjson.dumps(
+            self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        )
+
+    @property
+    def digest(self) -> str:
+        return sha256(self.encoded).hexdigest()
+
+    def member(self, name: str) -> Member | None:
+        return next((member for member in self.members if member.name == name), None)
+
+
+def decode(raw: bytes, folder: str) -> Manifest:
+    """Reads a manifest. Raises SnapshotRefused, also for one of another version."""
+    try:
+        said: Any = orjson.loads(raw)
+        if isinstance(said, dict) and said.get("format") == FORMAT and said.get("version") != VERSION:
+            raise SnapshotRefused(
+                f"snapshot {folder}: is of version {said.get('version')!r}, and this package knows {VERSION}",
+                hint="use the package that took it",
+            )
+        manifest = Manifest.model_validate(said)
+    except ValidationError as error:
+        field, problem = first_problem(error)
+        raise SnapshotRefused(f"snapshot {folder}: manifest: {field}: {problem}") from error
+    except ValueError as error:
+        raise SnapshotRefused(f"snapshot {folder}: its manifest is no JSON: {error}") from error
+    names = [member.name for member in manifest.members]
+    if len(set(names)) != len(names):
+        raise SnapshotRefused(f"snapshot {folder}: manifest: a member stands twice")
+    return manifest
