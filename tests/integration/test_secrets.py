@@ -5,8 +5,10 @@ import base64
 import hashlib
 import hmac
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
@@ -386,3 +388,30 @@ async def test_a_vault_file_from_the_settings_opens_by_itself(tmp_path: Path, ds
     async with Plane(dsn=dsn, admin_dsn=admin_dsn, data_dir=tmp_path, vault_key=key) as plane:
         await plane.secrets.set(tenant.tenant_id, "a", "b", actor=ADA)
         assert await value_of(plane, tenant, "a") == "b"
+
+
+async def test_rewrapping_may_be_killed_anywhere_and_called_again(plane: Plane, tenant: Tenant, vault: RecordedVault) -> None:
+    for number in range(4):
+        await plane.secrets.set(tenant.tenant_id, f"s{number}", f"v{number}", actor=ADA)
+    await plane.secrets.rotate(tenant.tenant_id, actor=ADA)
+    await vault.changed("rotated", step=lambda keys: keys.rotated())
+    left = 0
+
+    def begin(*arguments: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise InterruptedError
+        return plane.transaction(*arguments, **named)
+
+    for allowed in range(1, 12):
+        left = allowed
+        with suppress(InterruptedError):
+            await rewrap_all(plane.server.audit_dsn, plane.settings, vault, begin, actor=ADA)
+            break
+    else:
+        pytest.fail("it never came to its end")
+    assert (await check_all(plane.server.audit_dsn, vault))["problems"] == []
+    for number in range(4):
+        assert await value_of(plane, tenant, f"s{number}") == f"v{number}"
+    await assert_lawful(plane)

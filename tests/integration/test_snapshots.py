@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -494,3 +495,43 @@ async def test_over_http(plane: Plane, tenant: Tenant) -> None:
         async with service.client(tenant, Role.READER) as reader:
             assert (await reader.post("/v1/snapshots", json={})).status_code == 403
             assert len((await reader.get("/v1/snapshots")).json()) == 2
+
+
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from uuid import UUID
+from persistence import Plane
+from persistence.snapshots import Subject, store, take
+from persistence.repositories.snapshots import SnapshotRepository
+dsn, folder, tenant, step = sys.argv[1:]
+def die(*_, **__): os._exit(137)
+if step == "archive": store.write_archive = die
+if step == "half": store._sync = die
+if step == "rename": Path.rename = die
+if step == "placed":
+    really = store.sync_folder
+    store.sync_folder = lambda path: die() if any(not p.name.startswith(".") for p in path.iterdir() if p.is_dir()) else really(path)
+if step == "recorded": SnapshotRepository.take = die
+async def main():
+    async with Plane(dsn=dsn, data_dir=folder) as plane:
+        await take(plane, UUID(tenant), Subject("tenant"), actor="agent:x")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("step", ["archive", "half", "rename", "placed", "recorded"])
+async def test_killed_at_any_step_no_half_snapshot_is_listed(plane: Plane, tenant: Tenant, dsn: str, step: str) -> None:
+    await history(plane, tenant)
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, dsn, str(plane.settings.data_dir), str(tenant.tenant_id), step
+    )
+    assert await killed.wait() == 137
+    assert await snapshots_of(plane, tenant.tenant_id, None, actor=ACTOR) == []
+    taken = await take(plane, tenant.tenant_id, Subject("tenant"), actor=ACTOR)
+    assert (await verify(plane, taken, actor=ACTOR)).status == "VERIFIED"
+    store = SnapshotStore.of(plane.settings, tenant.tenant_id)
+    for path in store.folder.iterdir():
+        os.utime(path, (0, 0))
+    await sweep(plane, tenant.tenant_id, actor=ACTOR)
+    assert [path.name for path in store.folder.iterdir()] == [taken.folder]
