@@ -53,6 +53,7 @@ SYSTEM_TABLES = (
     "outbox_destinations",
     "api_tokens",
     "secrets",
+    "snapshots",
 )
 
 FUNCTIONS = (
@@ -171,6 +172,7 @@ SYSTEM_FUNCTIONS = (
     "set_outbox_limit",
     "list_outbox_limits",
     "record_backup_verification",
+    "record_system_snapshot",
     "issue_token",
     "revoke_token",
     "authenticate_token",

@@ -1,5 +1,6 @@
 """persistence snapshot: copies of a tenant's, an agent's or a conversation's state."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,21 +20,28 @@ from persistence.cli.console import (
     run,
     settings_for,
 )
+from persistence.cli.logs import log_folder
 from persistence.cli.tenant import operator
 from persistence.cli.vault import Code, unlocked
+from persistence.database.server import open_server
 from persistence.errors import ConfigurationError, InvalidInput, NotFound
 from persistence.models import Snapshot
 from persistence.plane import Plane
 from persistence.queries.words import clock
+from persistence.secrets.recorded_vault import vault_folder
 from persistence.snapshots import Retention, SnapshotStore, Subject, prune, restore, take, verify
 from persistence.snapshots.manifest import ARCHIVE, Kind
 from persistence.snapshots.retention import delete
+from persistence.snapshots.system import SystemSnapshot, SystemSnapshots, system_roots
 from persistence.snapshots.taking import snapshots_of
 
 app = typer.Typer(
-    help="Copies of the state on disk, each at one position of the log. Of the whole server: persistence backup.",
+    help="Copies of the state on disk, each at one position of the log. Of all there is: persistence snapshot system.",
     no_args_is_help=True,
 )
+
+system = typer.Typer(help="Of all there is on this machine: server, vault, configuration, data files, logs.", no_args_is_help=True)
+app.add_typer(system, name="system")
 
 Which = Annotated[str, typer.Argument(help="The snapshot's folder, such as 2026-01-31T120000Z; latest: the newest.")]
 
@@ -45,7 +53,7 @@ def _subject(kind: str, of: str | None) -> Subject:
             return Subject(known, of)
     raise InvalidInput(
         f"kind: {kind!r} is none",
-        hint=f"choose from {', '.join(kinds)}; of the whole server: persistence backup create",
+        hint=f"choose from {', '.join(kinds)}; of all there is: persistence snapshot system take",
         field="kind",
     )
 
@@ -265,6 +273,92 @@ def export(
 
     run(go())
     console.print(f"wrote {file}", highlight=False)
+
+
+@system.command("take")
+def take_system(
+    full: Annotated[
+        bool, typer.Option("--full", help="The server whole, even where its last backup could be gone on from.")
+    ] = False,
+    data_dir: DataDir = None,
+    output: OutputFormat = Format.TABLE,
+) -> None:
+    """Take a snapshot of all there is, while it works. Needs an administrator's login."""
+    settings = settings_for(data_dir)
+    roots = system_roots(settings, vault_folder(settings), log_folder(settings))
+
+    async def go() -> SystemSnapshot:
+        async with open_server(settings) as server:
+            return await asyncio.to_thread(
+                SystemSnapshots(settings).take, server.for_administration, roots, actor=operator(), full=full
+            )
+
+    taken = run(go())
+    if output is Format.JSON:
+        print_json(
+            {
+                "folder": taken.manifest.folder,
+                "path": str(taken.path),
+                "backup": taken.manifest.backup,
+                "position": taken.manifest.position,
+                "files": len(taken.manifest.files),
+                "new_bytes": taken.new_bytes,
+                "backup_bytes": taken.backup_bytes,
+            }
+        )
+    else:
+        files = f"{len(taken.manifest.files)} files, {taken.new_bytes:,} bytes of them new"
+        console.print(
+            f"{taken.manifest.folder}: backup {taken.manifest.backup} of {taken.backup_bytes:,} bytes, {files}: {taken.path}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@system.command("list")
+def list_system(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
+    """List the snapshots of all there is, the newest last."""
+    store = SystemSnapshots(settings_for(data_dir))
+    found = [store.get(folder) for folder in store.all()]
+    if output is Format.JSON:
+        print_json([{"folder": m.folder, "backup": m.backup, "position": m.position, "files": len(m.files)} for m in found])
+    else:
+        print_rows(("folder", "backup", "position", "files"), [(m.folder, m.backup, m.position, len(m.files)) for m in found])
+
+
+@system.command("verify")
+def verify_system(which: Which = "latest", data_dir: DataDir = None) -> None:
+    """Hold every file to its digest, restore the server's part on a private socket, and run the gates there. Exit status 1 when it is refused."""
+    settings = settings_for(data_dir)
+
+    async def go() -> tuple[str, str | None]:
+        store = SystemSnapshots(settings)
+        folder = store.newest().folder if which == "latest" else which
+        async with open_server(settings) as server:
+            return folder, await store.verify(folder, server.for_administration, actor=operator())
+
+    folder, refusal = run(go())
+    if refusal is not None:
+        console.print(f"{folder} is refused: {refusal}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    console.print(f"{folder} is good", highlight=False)
+
+
+@system.command("restore")
+def restore_system(
+    which: Which,
+    into: Annotated[Path, typer.Option("--into", help="A new data directory.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Make a new data directory of a snapshot. The log goes on in a new epoch, and the outbox waits: see persistence restore."""
+    store = SystemSnapshots(settings_for(data_dir))
+    done = store.restore(store.newest().folder if which == "latest" else which, into)
+    console.print(
+        f"restored into {into}: epoch {done.epoch}, {len(done.held)} entries of the outbox wait", highlight=False, soft_wrap=True
+    )
+    console.print(
+        "persistence restore held lists them; persistence vault check --mend after it, where a vault is used", highlight=False
+    )
 
 
 async def _unlocked_for(plane: Plane, snapshot: Snapshot, code: str | None) -> None:

@@ -64,6 +64,7 @@ GRANT SELECT, INSERT ON persistence.tenants, persistence.user_tenants, persisten
 GRANT DELETE ON persistence.user_tenants TO persistence_system;
 GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.secrets TO persistence_system;
+GRANT SELECT, INSERT, UPDATE ON persistence.snapshots TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
