@@ -29,12 +29,24 @@ def parse_duration(text: str) -> timedelta:
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is no duration; write a number and ms, s, m, h or d, such as 15m or 1h30m")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than can be counted") from None
 
 
 def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
+
+def _path(value: Any) -> Any:
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise ValueError("is no path")
+    return value
+
+
+PathOption = Annotated[Path, BeforeValidator(_path)]
+"""A path that the system takes."""
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """A timedelta, or a text such as ``15m``."""
@@ -58,7 +70,7 @@ def parse_section(raw: bytes, path: Path, name: str, model: type[S]) -> S:
     """The same of a file's bytes."""
     try:
         document = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if document is None:
         return model()
@@ -66,6 +78,8 @@ def parse_section(raw: bytes, path: Path, name: str, model: type[S]) -> S:
         raise ConfigurationError(f"{path}: has to be one section, {name}:", hint="docs/settings.md has each file with its keys")
     try:
         return model.model_validate({} if document[name] is None else document[name])
+    except (OverflowError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: {name}: {error}") from error
     except ValidationError as error:
         field, problem = first_problem(error)
         known = ", ".join(model.model_fields)

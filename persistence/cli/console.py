@@ -23,7 +23,7 @@ from persistence.encoding import encode
 from persistence.errors import ConfigurationError, NotFound, PermissionDenied, PersistenceError
 from persistence.logs import LogSink, open_logs
 from persistence.logs.agents import use_sink
-from persistence.logs.bridges import LineHandler, structlog_processor
+from persistence.logs.bridges import LineHandler, redacting, structlog_processor
 from persistence.logs.shipping import Shipper
 from persistence.models import Model, Tenant
 from persistence.models.base import in_utc
@@ -174,6 +174,7 @@ def set_up_logging(
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             *to_files,
+            redacting,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(lowest if sink is None else logging.DEBUG),
@@ -186,13 +187,21 @@ def _open_sink(settings: Settings, agent: str) -> LogSink:
     """The log files of this process, for as long as it lives."""
     sink = open_logs(settings.config_folder, settings.data_dir)
     use_sink(sink)
-    shipper = Shipper(sink, sink.config.logstash) if sink.config.logstash is not None else None
+    shippers: list[Shipper] = []
+
+    def ship(sink: LogSink) -> None:
+        while shippers:
+            shippers.pop().close()
+        if sink.config.logstash is not None:
+            shippers.append(Shipper(sink, sink.config.logstash))
 
     def close() -> None:
         sink.close()
-        if shipper is not None:
-            shipper.close()
+        while shippers:
+            shippers.pop().close()
 
+    ship(sink)
+    sink.on_reload = ship
     atexit.register(close)
     logging.getLogger().addHandler(LineHandler(sink, agent))
     return sink

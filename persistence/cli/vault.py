@@ -1,9 +1,11 @@
 """persistence vault: the keys, and what opens them."""
 
+import asyncio
 import getpass
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -14,7 +16,7 @@ from persistence.cli.tenant import operator
 from persistence.errors import ConfigurationError, InvalidInput, NotFound, UnlockRefused, VaultLocked
 from persistence.plane import Plane
 from persistence.secrets import RecordedVault
-from persistence.secrets.checking import check_all, mend, rewrap_all
+from persistence.secrets.checking import check_all, check_no_other, mend, rewrap_all
 from persistence.secrets.recorded_vault import openers_of
 from persistence.settings import Settings
 from persistence.vault import Opener, Vault
@@ -36,6 +38,9 @@ factor = typer.Typer(help="One-time codes beside the passphrase.", no_args_is_he
 app.add_typer(config, name="config")
 app.add_typer(unlockers, name="unlockers")
 app.add_typer(factor, name="second-factor")
+
+SETTLING = 60.0
+"""Seconds that a new term is old before earlier ones end."""
 
 _ENVIRONMENT: Final = "PERSISTENCE_VAULT_PASSPHRASE"
 _NEW: Final = "PERSISTENCE_VAULT_NEW_PASSPHRASE"
@@ -142,6 +147,7 @@ def init(
         async with Plane(settings=settings) as plane:
             mine = plane.vault
             mine.actor = operator()
+            await check_no_other(plane.server.audit_dsn)
             mine.vault.create(openers)
             return await mine.changed("created")
 
@@ -242,6 +248,10 @@ def rewrap(
         await vault.changed("rewrapped", step=lambda keys: keys.rewrapped_entries())
         done = await rewrap_all(plane.server.audit_dsn, plane.settings, vault, plane.transaction, actor=operator())
         if end_terms:
+            if done["problems"]:
+                raise ConfigurationError("some keys do not open, so no term is ended", hint="persistence vault check says which")
+            await _settle(vault.vault.document())
+            await rewrap_all(plane.server.audit_dsn, plane.settings, vault, plane.transaction, actor=operator())
             await vault.changed("terms_ended", step=lambda keys: keys.without_terms_before(keys.document.last_term))
         return done
 
@@ -249,9 +259,21 @@ def rewrap(
     if output is Format.JSON:
         print_json(done)
     else:
-        console.print(
-            f"{done['keys']} keys and {done['secrets']} secrets rewrapped, {done['destroyed']} keys destroyed", highlight=False
-        )
+        words = f"{done['keys']} keys and {done['secrets']} secrets rewrapped, {done['destroyed']} keys destroyed"
+        console.print(words, highlight=False)
+        if done["problems"]:
+            console.print(f"{done['problems']} do not open: persistence vault check says which", style="bold red", highlight=False)
+    if done["problems"]:
+        raise typer.Exit(1)
+
+
+async def _settle(document: Document) -> None:
+    """Waits until whoever wrapped something in an earlier term, just before the last one began, has written it down or given up."""
+    age = datetime.now(UTC) - datetime.fromisoformat(document.terms[-1].begun_at)
+    wait = SETTLING - age.total_seconds()
+    if wait > 0:
+        console.print(f"waiting {wait:.0f} s: others may still write down what they wrapped in an earlier term", highlight=False)
+        await asyncio.sleep(wait)
 
 
 @app.command("rekey")

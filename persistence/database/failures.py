@@ -24,6 +24,7 @@ from persistence.errors import (
     TooLarge,
     Unavailable,
     UnknownEventType,
+    VaultDamaged,
 )
 
 _OWN: Final[dict[str, type[PersistenceError]]] = {
@@ -41,6 +42,7 @@ _OWN: Final[dict[str, type[PersistenceError]]] = {
     "PE012": PermissionDenied,
     "PE013": SecretUnavailable,
     "PE014": Erased,
+    "PE015": VaultDamaged,
 }
 
 _STANDARD: Final[dict[str, type[PersistenceError]]] = {

@@ -30,7 +30,8 @@ def run_program(
 ) -> tuple[int, Sequence[str]]:
     """Runs one of PostgreSQL's programs as the servers' user. Returns its exit status and the lines it wrote.
 
-    folder: of the programs, where they are not the embedded ones. environment: variables besides this process's own.
+    folder: of the programs, where they are not the embedded ones. environment: variables besides this process's own, of which what opens
+    the vault or a server is left out: others can read it there.
     The output goes to a file: a server that is started keeps it open.
     """
     user = _system_user() if os.geteuid() == 0 else None
@@ -42,7 +43,7 @@ def run_program(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env={**os.environ, **environment} if environment else None,
+                env={**_without_secrets(os.environ), **(environment or {})},
                 start_new_session=True,  # a Ctrl-C in the terminal is for us, not for the server
                 user=user.pw_uid if user else None,
                 group=user.pw_gid if user else None,
@@ -65,6 +66,10 @@ def hand_over(folder: Path) -> None:
     folder.chmod(0o700)
     for parent in (*folder.parents, *programs().parents):
         let_through(parent, user.pw_uid)
+
+
+def _without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if not name.startswith("PERSISTENCE_")}
 
 
 def own_folder(folder: Path) -> None:

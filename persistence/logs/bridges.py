@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from persistence.logs.redaction import SHARED
 from persistence.logs.sink import LogSink, traced
 
 _OWN = frozenset({"event", "level", "timestamp", "agent", "summary", "stream"})
@@ -30,6 +31,12 @@ def structlog_processor(
         return said
 
     return processor
+
+
+def redacting(_: Any, __: str, said: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor that takes secrets out of what goes elsewhere, such as standard error."""
+    cleaned: MutableMapping[str, Any] = SHARED.document_cleaned(SHARED.without_named(said))
+    return cleaned
 
 
 class LineHandler(logging.Handler):

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from persistence.configuration import Section, read_section
+from persistence.configuration import PathOption, Section, read_section
 
 FILE: Final = "logging.yaml"
 SECTION: Final = "logging"
@@ -33,7 +33,7 @@ class LogConfig(Section):
     """
 
     level: Level = "info"
-    output: Path | None = None
+    output: PathOption | None = None
     max_days: int = Field(default=30, ge=1, le=36_500)
     rotate_size_mb: float = Field(default=100, gt=0, le=1_000_000)
     queue: int = Field(default=100_000, ge=100, le=10_000_000)

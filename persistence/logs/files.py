@@ -35,7 +35,6 @@ class LogFile:
         self._place = -1
         self._inode = 0
         self._lock = -1
-        self._is_torn = False
         self._swept_on = 0
         self._begun_on = 0
 
@@ -60,7 +59,7 @@ class LogFile:
         self._place = self._lock = -1
 
     def _write(self, lines: bytes) -> int:
-        head = b"\n" if self._is_torn else b""
+        head = b"\n" if self._ends_torn() else b""
         text = head + lines
         written = 0
         while written < len(text):
@@ -73,12 +72,23 @@ class LogFile:
                     raise
                 break
         written -= len(head)
-        self._is_torn = False
         if written == len(lines):
             return written
-        whole = lines.rfind(b"\n", 0, written) + 1
-        self._is_torn = whole != written  # the rest of a line: readers leave it out, and the line comes again whole
-        return whole
+        return lines.rfind(b"\n", 0, written) + 1  # the rest of a line readers leave out, and the line comes again whole
+
+    def _ends_torn(self) -> bool:
+        """Whether the file ends in the middle of a line: a disk was full, a process was killed. What somebody is writing right now looks so,
+        too, but goes on.
+        """
+        seen = -1
+        while True:
+            size = os.fstat(self._place).st_size
+            if size == 0 or os.pread(self._place, 1, size - 1) == b"\n":
+                return False
+            if size == seen:
+                return True
+            seen = size
+            time.sleep(_LOOK)
 
     def _enter(self) -> None:
         if self._lock < 0:
@@ -109,10 +119,10 @@ class LogFile:
                 pass
             os.close(self._place)
             self._place = -1
-        self._place = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        self._inode = os.fstat(self._place).st_ino
-        self._is_torn = False
-        self._begun_on = _begun_on(self.path)
+        self._place = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        found = os.fstat(self._place)
+        self._inode = found.st_ino
+        self._begun_on = _begun_on(self.path) if found.st_size else int(time.time()) // _DAY
 
     def _is_due(self, coming: int) -> bool:
         size = os.fstat(self._place).st_size

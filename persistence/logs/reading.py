@@ -101,7 +101,7 @@ class Followed:
             try:
                 with path.open("rb") as file:
                     found = os.fstat(file.fileno())
-                    if found.st_ino != self.inode:
+                    if found.st_ino != self.inode or found.st_size < self.offset:
                         self.inode, self.offset = found.st_ino, 0
                     file.seek(self.offset)
                     block = file.read(most)
@@ -121,7 +121,10 @@ class Followed:
     @property
     def is_lost(self) -> bool:
         """Whether the file in which somebody stopped is gone, and what stood there after that place with it."""
-        return self.inode is not None and self._remaining_from() is None
+        if self.inode is None:
+            return False
+        files = self._remaining_from()
+        return files is None or _size(files[0]) < self.offset  # gone, or cut off
 
     def _remaining(self) -> list[Path]:
         """The file in which somebody stopped, and those after it; all where it is gone: then they are later than it."""
@@ -166,6 +169,13 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _stamp(moment: datetime) -> str:

@@ -44,6 +44,8 @@ class LogSink:
         self.redactions = Redactions(config.redact)
         self.dropped = 0
         """Lines that found no room since the last that said so."""
+        self.on_reload: Callable[[LogSink], None] = lambda sink: None
+        """Told when the configuration was read again."""
         self._counting = threading.Lock()
         self._also = also
         self._watch = watch
@@ -73,6 +75,8 @@ class LogSink:
         """Takes a line in. fields: JSON, or what can be written as text; they are not copied."""
         if LEVELS.get(level, 20) < self.lowest:
             return
+        if stream is not None and not (isinstance(stream, str) and _STREAM.fullmatch(stream)):
+            stream, fields = None, {**(fields or {}), "stream": str(stream)[:200]}
         if len(self._queue) >= self.config.queue:
             self._drop(1)
             return
@@ -110,11 +114,14 @@ class LogSink:
                     self._write_some()
                 if any(self._left.values()) or self.dropped:
                     self._write({})
+            except Exception:  # whatever it is, the lines to come are not to be lost with it
+                self._drop(1)
             finally:
                 self._idle.set()
             if time.monotonic() - looked > _RELOAD:
-                self._reload()
                 looked = time.monotonic()
+                with suppress(Exception):
+                    self._reload()
 
     def _write_some(self) -> None:
         parts: dict[str | None, list[bytes]] = {}
@@ -125,7 +132,22 @@ class LogSink:
             if line[5] != stream:
                 stream = line[5]
                 into = parts.setdefault(stream, [])
-            into.append(encode(line))
+            try:
+                into.append(encode(line))
+            except Exception as error:
+                into.append(
+                    encode(
+                        (
+                            line[0],
+                            line[1],
+                            str(line[2])[:200],
+                            str(line[3])[:200],
+                            f"a line that cannot be written: {type(error).__name__}",
+                            None,
+                            None,
+                        )
+                    )
+                )
         parts = {stream: SHARED.cleaned(lines) for stream, lines in parts.items() if lines}
         if self._also is not None:
             for lines in parts.values():
@@ -185,7 +207,7 @@ class LogSink:
             document.update(said)
         try:
             text = orjson.dumps(document, default=_as_text, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
-        except (orjson.JSONEncodeError, RecursionError):
+        except (orjson.JSONEncodeError, RecursionError, TypeError, ValueError):
             text = orjson.dumps(_readable(document), option=orjson.OPT_APPEND_NEWLINE)
         return text
 
@@ -210,15 +232,21 @@ class LogSink:
         self._stamp = stamp
         try:
             config = read_log_config(self._watch)
-        except ConfigurationError as error:
-            self.put("error", "system:logs", "configuration_refused", error.message)
+            output = config.output or self._default_output
+            if "\0" in str(output):
+                raise ConfigurationError(f"{self._watch / FILE}: logging.output: is no path")
+        except Exception as error:
+            message = error.message if isinstance(error, ConfigurationError) else f"{self._watch / FILE}: {type(error).__name__}"
+            self.put("error", "system:logs", "configuration_refused", message)
             return
         for file in self._files.values():
             file.close()
         self._files.clear()
         self.config, self.lowest = config, config.lowest
-        self.output = config.output or self._default_output
+        self.output = output
         self.redactions = Redactions(config.redact)
+        self._also = _otel if config.otel else None
+        self.on_reload(self)
         self.put("info", "system:logs", "configuration_read", f"logging at {config.level} into {self.output}")
 
 

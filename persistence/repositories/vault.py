@@ -71,7 +71,10 @@ class SecretRepository(AggregateRepository[Secret]):
         if expires_at is not None:
             if expires_at.tzinfo is None:
                 raise InvalidInput("expires_at: has no time zone", hint="say in which, such as UTC", field="expires_at")
-            expires_at = expires_at.astimezone(UTC)
+            try:
+                expires_at = expires_at.astimezone(UTC)
+            except OverflowError:
+                raise InvalidInput("expires_at: is beyond the year 9999", field="expires_at") from None
         data = {
             "name": name,
             "number": number,

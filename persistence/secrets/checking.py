@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.database.failures import DATABASE_ERRORS, translated
-from persistence.errors import NotFound, PersistenceError, VaultDamaged
+from persistence.errors import ConfigurationError, NotFound, PersistenceError, VaultDamaged
 from persistence.models import DataKey, Secret
 from persistence.secrets.recorded_vault import RecordedVault
 from persistence.secrets.store import TenantKey, place_of
@@ -68,7 +68,15 @@ WHERE k.subject = ''
 """
 
 # Keys that were erased, and are there again.
-_RISEN: Final = "SELECT k.tenant_id, k.id FROM persistence.data_keys AS k WHERE k.id = ANY ($1::uuid[]) AND k.status = 'ACTIVE'"
+_RISEN: Final = """
+SELECT k.tenant_id, k.id
+FROM persistence.data_keys AS k
+JOIN unnest($1::uuid[], $2::uuid[]) AS e (tenant_id, id) ON e.tenant_id = k.tenant_id AND e.id = k.id
+WHERE k.status = 'ACTIVE'
+"""
+
+# A vault that wrapped a key.
+_VAULTS: Final = "SELECT k.vault_id FROM persistence.data_keys AS k WHERE k.status = 'ACTIVE' LIMIT 1"
 
 Begin = Callable[..., Transaction]
 
@@ -96,11 +104,21 @@ async def check_all(audit_dsn: str, vault: RecordedVault) -> dict[str, Any]:
     return found
 
 
+async def check_no_other(audit_dsn: str) -> None:
+    """Raises ConfigurationError where the database has keys of a vault already: a second one could open nothing of them."""
+    rows = await _rows(audit_dsn, _VAULTS)
+    if rows:
+        raise ConfigurationError(
+            f"this database has keys of vault {rows[0]['vault_id']}, and its file is not here",
+            hint="put that file where vault_config.yaml or the data directory has it",
+        )
+
+
 async def mend(audit_dsn: str, vault: RecordedVault, begin: Begin, *, actor: str) -> int:
     """Destroys keys again that were erased and came back with a backup. Returns how many."""
     await vault.ready()
-    erased = list(vault.vault.document().erased)
-    risen = await _rows(audit_dsn, _RISEN, erased)
+    erased = [tuple(UUID(part) for part in place.split("/")) for place in vault.vault.document().erased]
+    risen = await _rows(audit_dsn, _RISEN, [tenant for tenant, _ in erased], [key for _, key in erased])
     for row in risen:
         async with begin(row["tenant_id"], actor=actor) as tx:
             key: DataKey = await tx.data_keys.get(row["id"])
@@ -113,12 +131,16 @@ async def rewrap_all(audit_dsn: str, settings: Settings, vault: RecordedVault, b
 
     Each is an event of its own, so it may be ended anywhere and called again. Returns how many.
     """
-    done = {"keys": 0, "secrets": 0, "destroyed": 0}
+    done = {"keys": 0, "secrets": 0, "destroyed": 0, "problems": 0}
     document = await vault.use(lambda keys: keys.document)
     async for row in _pages(audit_dsn, _KEYS):
-        if row["vault_term"] >= document.last_term or row["id"] in document.erased:
+        if row["vault_term"] >= document.last_term or f"{row['tenant_id']}/{row['id']}" in document.erased:
             continue
-        wrapped = await vault.use(lambda keys, row=row: _rewrapped(keys, row))  # type: ignore[misc]
+        try:
+            wrapped = await vault.use(lambda keys, row=row: _rewrapped(keys, row))  # type: ignore[misc]
+        except (VaultDamaged, NotFound):
+            done["problems"] += 1  # check_all says which; one tenant's keys are no reason to leave the others'
+            continue
         async with begin(row["tenant_id"], actor=actor) as tx:
             key: DataKey = await tx.data_keys.get(row["id"])
             if key.vault_term == row["vault_term"] and key.status == "ACTIVE":
@@ -128,7 +150,11 @@ async def rewrap_all(audit_dsn: str, settings: Settings, vault: RecordedVault, b
         if row["term"] >= row["last_term"]:
             continue
         [present] = await _rows(audit_dsn, _PRESENT, row["tenant_id"])
-        sealed = await vault.use(lambda keys, row=row, present=present: _resealed(keys, row, TenantKey(**present)))  # type: ignore[misc]
+        try:
+            sealed = await vault.use(lambda keys, row=row, present=present: _resealed(keys, row, TenantKey(**present)))  # type: ignore[misc]
+        except (VaultDamaged, NotFound, Unsealable):
+            done["problems"] += 1
+            continue
         async with begin(row["tenant_id"], actor=actor) as tx:
             secret: Secret = await tx.secrets.get(row["id"])
             if secret.key_id == row["key_id"] and secret.status == "HELD":

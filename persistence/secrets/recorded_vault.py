@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +19,8 @@ from persistence.vault.document import Document
 from persistence.vault.vault import key_from, read_key_file
 
 T = TypeVar("T")
+
+_RECORDING: Final = 60.0
 
 Change = Literal[
     "created",
@@ -120,10 +122,12 @@ class RecordedVault:
             document = self.vault.use(lambda keys: keys.document)
         else:
             await self.ready()
-            before = self.vault.use(lambda keys: keys.document)
-            document = await asyncio.to_thread(self.vault.change, step)
-            if document.generation == before.generation:
-                return document
+            loop = asyncio.get_running_loop()
+
+            def record(written: Document) -> None:
+                asyncio.run_coroutine_threadsafe(self._record(written, change, name), loop).result(_RECORDING)
+
+            return await asyncio.to_thread(self.vault.change, step, record)
         await self._record(document, change, name)
         return document
 
@@ -161,6 +165,9 @@ class RecordedVault:
             document = self.vault.document()
         except Exception:
             return  # without a vault nothing was used
+        if use == "reopened":
+            self._checked = None
+            return
         said: dict[str, Any] = {"vault_id": str(document.vault_id), "use": use, **more}
         if use in {"unlocked", "locked"}:
             self._checked = None

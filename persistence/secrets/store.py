@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from persistence.context import Context
-from persistence.database.retry import fetched
+from persistence.database.retry import fetched, retried
 from persistence.database.signing import proof_of
 from persistence.encoding import encode
 from persistence.errors import Conflict, InvalidInput, NotFound, VaultDamaged
@@ -31,7 +31,7 @@ _TRIES: Final = 8
 # Gives a sealed secret with its key, and records who reads it and what for.
 _READ = """
 SELECT secret_name, secret_number, sealed, key_id, term, vault_id, vault_term, sealed_key
-FROM persistence.read_secret($1, $2, $3, $4, $5::text::jsonb, $6)
+FROM persistence.read_secret($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8)
 """
 
 # The wrapped key that a tenant's secrets are sealed with now.
@@ -96,7 +96,7 @@ class Secrets:
         stay; older ones are destroyed.
         because: the event that caused it; then correlation_id is that event's. Raises InvalidInput, VaultLocked.
         """
-        raw = bytearray(value.encode() if isinstance(value, str) else value)
+        raw = _bytes_of(value)
         _check(name, raw, expires_at, max_reads, keep)
         circumstances: dict[str, Any] = {"actor": actor, "user_id": user_id, "source": source}
         for _ in range(_TRIES):
@@ -146,12 +146,20 @@ class Secrets:
         Raises NotFound, SecretUnavailable for one that is over, VaultLocked, VaultDamaged.
         """
         context = self._context(tenant_id, actor, user_id, source, correlation_id, because)
-        await self._vault.ready()
-        access_id = new_id()
-        event = access_event(context, "SECRET_READ", access_id, purpose)
-        proof = proof_of(self._settings, context.tenant_id, context.user_id)
-        rows = await fetched(self._pool, self._settings, _READ, tenant_id, context.user_id, name, number, event, proof)
-        row = dict(rows[0].items())
+        check_text("purpose", purpose, 1000)
+        vault_id, terms = await self._vault.use(lambda keys: (keys.document.vault_id, [term.term for term in keys.document.terms]))
+
+        async def once() -> dict[str, Any]:
+            event = access_event(
+                context, "SECRET_READ", purpose
+            )  # another one each time: an answer that was lost may have been recorded
+            proof = proof_of(self._settings, context.tenant_id, context.user_id)
+            async with self._pool.acquire() as connection:
+                found = await connection.fetchrow(_READ, tenant_id, context.user_id, name, number, vault_id, terms, event, proof)
+            assert found is not None
+            return dict(found.items())
+
+        row = await retried(once, self._settings)
         key = TenantKey(*(row[field] for field in ("key_id", "term", "vault_id", "vault_term", "sealed_key")))
         name, number = row["secret_name"], row["secret_number"]
         place = place_of(key.vault_id, tenant_id, name, number, key)
@@ -194,7 +202,7 @@ class Secrets:
         source: str = "service",
     ) -> Sequence[Secret]:
         """Destroys the values of a secret: of one version, or of all. Returns what went. Raises NotFound."""
-        _check_text("reason", reason, 1000)
+        check_text("reason", reason, 1000)
         async with self._begin(tenant_id, actor=actor, user_id=user_id, source=source) as tx:
             found = [secret for secret in await tx.secrets.all(name=name) if number in {None, secret.number}]
             if not found:
@@ -230,16 +238,15 @@ class Secrets:
             return tx.data_keys.create(key_id, wrapped, subject="", term=term, vault_id=vault_id, vault_term=vault_term)
 
 
-def access_event(context: Context, event_type: str, access_id: UUID, purpose: str) -> str:
+def access_event(context: Context, event_type: str, purpose: str) -> str:
     """The event of an access, as the functions that give what is sealed take it."""
-    _check_text("purpose", purpose, 1000)
     return encode(
         {
             "id": new_id(),
             "event_type": event_type,
             "event_version": 1,
             "aggregate_type": VaultAccess.kind,
-            "aggregate_id": access_id,
+            "aggregate_id": new_id(),
             "aggregate_version": 1,
             "event_data": {"purpose": purpose},
             "correlation_id": context.correlation_id or new_id(),
@@ -248,6 +255,17 @@ def access_event(context: Context, event_type: str, access_id: UUID, purpose: st
             "source": context.source,
         }
     )
+
+
+def _bytes_of(value: str | bytes | bytearray) -> bytearray:
+    if isinstance(value, str):
+        try:
+            return bytearray(value.encode())
+        except UnicodeEncodeError:
+            raise InvalidInput("value: holds half of a surrogate pair", hint="give it as bytes", field="value") from None
+    if not isinstance(value, bytes | bytearray):
+        raise InvalidInput(f"value: is a {type(value).__name__}, neither text nor bytes", field="value")
+    return bytearray(value)
 
 
 def place_of(vault_id: UUID, tenant_id: UUID, name: str, number: int, key: TenantKey) -> bytes:
@@ -260,7 +278,7 @@ def _sealed(keys: Keys, *, tenant_id: UUID, name: str, number: int, value: bytea
 
 
 def _check(name: str, value: bytearray, expires_at: datetime | None, max_reads: int | None, keep: int) -> None:
-    _check_text("name", name, 200)
+    check_text("name", name, 200)
     if not 1 <= len(value) <= LARGEST_VALUE:
         raise InvalidInput(f"value: has {len(value)} bytes, not 1 to {LARGEST_VALUE}", field="value")
     if expires_at is not None and expires_at.tzinfo is not None and expires_at <= datetime.now(UTC):
@@ -271,6 +289,7 @@ def _check(name: str, value: bytearray, expires_at: datetime | None, max_reads: 
         raise InvalidInput("keep: must be at least 1", field="keep")
 
 
-def _check_text(field: str, text: str, most: int) -> None:
+def check_text(field: str, text: str, most: int) -> None:
+    """Raises InvalidInput for a text that is empty, too long, or not to be printed."""
     if not 1 <= len(text) <= most or not text.isprintable():
         raise InvalidInput(f"{field}: must have 1 to {most} printable characters", field=field)

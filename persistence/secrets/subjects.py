@@ -14,13 +14,13 @@ from uuid import UUID
 import asyncpg
 
 from persistence.context import Context
-from persistence.database.retry import fetched
+from persistence.database.retry import retried
 from persistence.database.signing import proof_of
 from persistence.encoding import check, decode, encode_bytes
 from persistence.errors import Conflict, Erased, InvalidInput, NotFound, VaultDamaged
 from persistence.models import DataKey, new_id
 from persistence.secrets.recorded_vault import RecordedVault
-from persistence.secrets.store import Begin, access_event
+from persistence.secrets.store import Begin, access_event, check_text
 from persistence.settings import Settings
 from persistence.vault.aead import Unsealable, bound_to, seal_alike, unseal
 from persistence.vault.derivation import expanded, from_text, to_text
@@ -150,21 +150,29 @@ class Subjects:
         because: UUID | None = None,
         correlation_id: UUID | None = None,
     ) -> Any:
-        """The same JSON with every sealed field opened; ``{"erased": true}`` stands where the key was destroyed. Arguments as for ``key``."""
+        """The same JSON with every sealed field opened. Arguments as for ``key``.
+
+        ``{"erased": true}`` stands where the key was destroyed; what only looks sealed, or was sealed elsewhere, becomes ``{"unreadable": why}``, so
+        that it does not hide what stands beside it. Raises InvalidInput for what is nested too deep.
+        """
+        check(document, "document")
         context = self._context(tenant_id, actor, user_id, source, correlation_id, because)
-        opened: dict[str, SubjectKey | None] = {}
+        opened: dict[str, SubjectKey | dict[str, Any]] = {}
         for field in _sealed_fields(document):
             name = field["sealed_by"]
             if name not in opened:
                 try:
-                    opened[name] = await self._read(context, purpose, key_id=_id(name))
+                    found = await self._read(context, purpose, key_id=_id(name))
+                    opened[name] = {"unreadable": "there is no such key"} if found is None else found
                 except Erased:
-                    opened[name] = None
+                    opened[name] = dict(ERASED)
+                except (NotFound, InvalidInput, VaultDamaged) as error:
+                    opened[name] = {"unreadable": error.message}
         try:
             return _revealed(document, opened)
         finally:
             for key in opened.values():
-                if key is not None:
+                if isinstance(key, SubjectKey):
                     key.wipe()
 
     async def erase(
@@ -186,7 +194,7 @@ class Subjects:
                 field="subject",
             )
         ids = [key.id for key in known]
-        await self._vault.changed("subjects_erased", step=lambda keys: keys.with_erased(ids))
+        await self._vault.changed("subjects_erased", step=lambda keys: keys.with_erased(tenant_id, ids))
         async with self._begin(tenant_id, **circumstances) as tx:
             gone = tuple(tx.data_keys.destroy(key, reason) for key in known if key.status == "ACTIVE")
         return Erasure(tag, gone)
@@ -194,13 +202,21 @@ class Subjects:
     async def _read(
         self, context: Context, purpose: str, *, tag: str | None = None, key_id: UUID | None = None
     ) -> SubjectKey | None:
+        check_text("purpose", purpose, 1000)
         await self._vault.ready()
-        event = access_event(context, "SUBJECT_READ", new_id(), purpose)
-        proof = proof_of(self._settings, context.tenant_id, context.user_id)
-        rows = await fetched(self._pool, self._settings, _READ, context.tenant_id, context.user_id, tag, key_id, event, proof)
-        if not rows:
+
+        async def once() -> asyncpg.Record | None:
+            event = access_event(
+                context, "SUBJECT_READ", purpose
+            )  # another one each time: an answer that was lost may have been recorded
+            proof = proof_of(self._settings, context.tenant_id, context.user_id)
+            async with self._pool.acquire() as connection:
+                return await connection.fetchrow(_READ, context.tenant_id, context.user_id, tag, key_id, event, proof)
+
+        found = await retried(once, self._settings)
+        if found is None:
             return None
-        row = dict(rows[0].items())
+        row = dict(found.items())
 
         def opened(keys: Keys) -> SubjectKey:
             key = keys.data_key(context.tenant_id, row["data_key_id"], row["tag"], row["vault_term"], row["sealed_key"])
@@ -238,10 +254,15 @@ def _sealed_fields(document: Any) -> Iterator[dict[str, str]]:
             todo.extend(item)
 
 
-def _revealed(document: Any, keys: dict[str, SubjectKey | None]) -> Any:
+def _revealed(document: Any, keys: dict[str, SubjectKey | dict[str, Any]]) -> Any:
     if is_sealed(document):
         key = keys[document["sealed_by"]]
-        return dict(ERASED) if key is None else key.open(document)
+        if not isinstance(key, SubjectKey):
+            return key
+        try:
+            return key.open(document)
+        except VaultDamaged as error:
+            return {"unreadable": error.message}
     if isinstance(document, dict):
         return {name: _revealed(value, keys) for name, value in document.items()}
     if isinstance(document, list | tuple):

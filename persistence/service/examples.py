@@ -277,7 +277,7 @@ EXAMPLES: Final[dict[str, Any]] = {
         "purpose": "attempt 1 at effect 0198c5f0-7a04-7000-8000-00000000d001 (SEND_EMAIL)",
     },
     "SecretIn": {"value": "sk_live_…", "secret_kind": "api_key", "expires_at": None, "max_reads": None, "keep": 10},
-    "SecretOut": {"name": "stripe", "version": 3, "value": "sk_live_…"},
+    "SecretOut": {"name": "stripe", "version": 3, "value": "sk_live_…", "encoding": "utf-8"},
     "Erased": {"proofs": ["0198c5f0-7a08-7000-8000-00000000a008"]},
     "OutboxState": {
         "depth": [

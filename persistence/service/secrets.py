@@ -1,13 +1,14 @@
 """/v1/secrets, /v1/subjects: what the vault seals for the tenant."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from persistence.errors import NotFound
+from persistence.errors import InvalidInput, NotFound
 from persistence.models import Secret, VaultAccess
 from persistence.models.vault import SecretKind
 from persistence.service.access import Administering, Keeping, KnowingSecrets
@@ -41,11 +42,12 @@ class ReadIn(BaseModel):
 
 
 class SecretOut(BaseModel):
-    """A secret's value."""
+    """A secret's value; in base64 where it is no text."""
 
     name: str
     version: int
     value: str
+    encoding: Literal["utf-8", "base64"] = "utf-8"
 
 
 class DestroyIn(BaseModel):
@@ -105,7 +107,10 @@ async def read(caller: Keeping, response: Response, name: Name, body: ReadIn) ->
     with await caller.plane.secrets.read(
         caller.bearer.tenant_id, name, purpose=body.purpose, number=body.version, **caller.circumstances
     ) as value:
-        return SecretOut(name=value.name, version=value.number, value=value.text)
+        try:
+            return SecretOut(name=value.name, version=value.number, value=value.text)
+        except InvalidInput:
+            return SecretOut(name=value.name, version=value.number, value=b64encode(value.view).decode(), encoding="base64")
 
 
 @router.get("/secrets/{name}/accesses", response_model=list[VaultAccess], summary="Who read a secret", responses=responses(404))

@@ -5,6 +5,7 @@ write the vault's folder can take this away, and does not need it: such a one ca
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -63,14 +64,26 @@ def attempting(folder: Path) -> Iterator[Attempts]:
 
 
 def _read(path: Path) -> Attempts:
+    """What is planted there counts as one attempt that failed now."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             said = json.loads(file.read(4096))
-        return Attempts(int(said["failures"]), float(said["failed_at"]), int(said["last_step"]))
+        found = Attempts(int(said["failures"]), float(said["failed_at"]), int(said["last_step"]))
     except FileNotFoundError:
         return Attempts()
-    except (OSError, ValueError, KeyError, TypeError):
-        return Attempts(failures=1, failed_at=path.lstat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        found = Attempts(failures=1, failed_at=math.nan)
+    now = time.time()
+    if not now - 10 * 365 * 86_400 < found.failed_at < now + LONGEST_WAIT:  # a clock that was set back makes nobody wait for ever
+        found.failed_at = _modified(path, now)
+    return found
+
+
+def _modified(path: Path, now: float) -> float:
+    try:
+        return min(now, path.lstat().st_mtime)
+    except OSError:
+        return now
 
 
 def _write(path: Path, attempts: Attempts) -> bool:

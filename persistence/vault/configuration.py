@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from persistence.configuration import Duration, Section, read_section
+from persistence.configuration import Duration, PathOption, Section, read_section
 from persistence.vault.derivation import DEFAULT_ITERATIONS, FEWEST_ITERATIONS, MOST_ITERATIONS, Argon2, Pbkdf2
 
 FILE: Final = "vault_config.yaml"
@@ -21,7 +21,7 @@ class VaultConfig(Section):
     """
 
     enabled: bool = True
-    mount_path: Path | None = None
+    mount_path: PathOption | None = None
     encryption: Literal["aes-256-gcm"] = "aes-256-gcm"
     kdf: Literal["pbkdf2", "argon2id"] = "pbkdf2"
     auto_lock_timeout: Duration = Field(default=timedelta(minutes=15), gt=timedelta(0), le=timedelta(days=365))

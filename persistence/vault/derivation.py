@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from persistence.vault.aead import KEY_BYTES
+from persistence.vault.aead import KEY_BYTES, authentication_code
 from persistence.vault.key_memory import Bytes, Key, wipe
 
 SALT_BYTES: Final = 16
@@ -104,7 +104,8 @@ def derived(how: Pbkdf2 | Argon2 | Expansion, secret: Bytes) -> tuple[Key, bytes
 
 
 def expanded(key: Bytes, purpose: str) -> bytearray:
-    """A key for one purpose, made from another."""
-    into = bytearray(KEY_BYTES)
-    HKDF(SHA256(), KEY_BYTES, None, f"persistence.vault {purpose}".encode()).derive_into(key, into)
+    """A key for one purpose, made from another, which is uniformly random: one block of HKDF-Expand (RFC 5869 section 2.3)."""
+    block = authentication_code(key, f"persistence.vault {purpose}".encode(), b"\x01")
+    into = bytearray(block)
+    wipe(block)
     return into

@@ -63,7 +63,9 @@ class Entry(_Part):
 
 
 class Document(_Part):
-    """generation: counts the changes. index_key: makes tags of subjects' names, and stays. erased: data keys that were destroyed."""
+    """generation: counts the changes. index_key: makes tags of subjects' names, and stays. erased: data keys that were destroyed, each with its
+    tenant.
+    """
 
     format: Literal["persistence.vault"]
     version: Literal[1]
@@ -75,7 +77,7 @@ class Document(_Part):
     index_key: Sealed
     terms: tuple[Term, ...] = Field(min_length=1)
     entries: dict[Name, Entry]
-    erased: tuple[UUID, ...]
+    erased: tuple[Annotated[str, Field(pattern=r"^[0-9a-f-]{36}/[0-9a-f-]{36}$")], ...]
 
     @property
     def last_term(self) -> int:

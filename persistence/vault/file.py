@@ -7,6 +7,8 @@ the next that writes.
 import errno
 import fcntl
 import os
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +31,7 @@ class VaultFile:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / NAME
+        self._holder: int | None = None
 
     @property
     def is_there(self) -> bool:
@@ -42,6 +45,9 @@ class VaultFile:
             raise NotFound(f"there is no vault in {self.folder}", hint="persistence vault init makes one") from None
         except OSError as error:
             raise VaultDamaged(f"{self.path}: cannot be opened: {error.strerror}", hint="it has to be a plain file") from error
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            os.close(place)
+            raise VaultDamaged(f"{self.path}: is no plain file", hint="put the file back from a copy that you trust")
         with os.fdopen(place, "rb") as file:
             raw = file.read(LARGEST + 1)
         if len(raw) > LARGEST:
@@ -51,17 +57,24 @@ class VaultFile:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else on this machine changes the file, or tries a passphrase. A folder that cannot be written needs no lock."""
+        if self._holder == threading.get_ident():
+            yield
+            return
         try:
             make_folder(self.folder)
             place = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         except OSError as error:
             if error.errno not in _NOT_WRITABLE:
-                raise
+                raise VaultDamaged(f"{self.folder / _LOCK}: {error.strerror}", hint="remove what was put there") from error
             yield
             return
         try:
             fcntl.flock(place, fcntl.LOCK_EX)
-            yield
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
         finally:
             os.close(place)
 

@@ -1,14 +1,17 @@
 """Memory for keys: pages that are not swapped out, not in core dumps and not in forked processes, and are emptied when the key is done with.
 
 How far Python allows that: the keys themselves live here, and what is derived from them for one message is emptied after it. Copies that OpenSSL
-makes it empties itself. A passphrase that came as ``str`` (from a prompt or the environment) stays where Python put it until that memory is used
-again, and so does a secret that was asked for as text.
+makes while it works are its own to empty, and now and then one is found in memory that it has given back. A passphrase that came as ``str`` (from
+a prompt or the environment) stays where Python put it until that memory is used again, and so does a secret that was asked for as text.
 """
 
 import ctypes
 import mmap
+import os
 import sys
 from typing import Final, Self
+
+from persistence.errors import VaultLocked
 
 Bytes = bytes | bytearray | memoryview
 
@@ -31,15 +34,19 @@ _LIBC: Final = _libc()
 class Key:
     """32 bytes in a page of their own. Use ``view`` while it is needed; ``wipe`` ends it."""
 
-    __slots__ = ("_page", "is_locked", "view")
+    __slots__ = ("_is_wiped", "_page", "_process", "_view", "is_locked")
 
     def __init__(self, material: Bytes) -> None:
         """material: copied; wiping that is the caller's."""
-        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+        self._page = mmap.mmap(
+            -1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        )  # a child gets zeros, and has no part in it
         self.is_locked = _lock(self._page)
         """Whether the page is kept from being swapped out (RLIMIT_MEMLOCK may forbid it)."""
         self._page[: len(material)] = bytes(material) if isinstance(material, memoryview) else material
-        self.view = memoryview(self._page)[: len(material)]
+        self._view = memoryview(self._page)[: len(material)]
+        self._process = os.getpid()
+        self._is_wiped = False
 
     @classmethod
     def taking(cls, material: bytearray) -> Self:
@@ -48,8 +55,16 @@ class Key:
         wipe(material)
         return key
 
+    @property
+    def view(self) -> memoryview:
+        """The bytes. Raises VaultLocked once it is wiped, or in a process that was forked: nothing is sealed with zeros."""
+        if self._is_wiped or self._process != os.getpid():
+            raise VaultLocked("this key is wiped", hint="ask for it again")
+        return self._view
+
     def wipe(self) -> None:
         """Empties it. Whoever still holds the view sees zeros."""
+        self._is_wiped = True
         self._page[:] = bytes(len(self._page))
 
     def __repr__(self) -> str:

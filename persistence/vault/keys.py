@@ -42,7 +42,7 @@ class Keys:
         self._masters = {term.term: self._unwrapped(term.wrapped, "master key", term.term) for term in document.terms}
         self._index = self._unwrapped(document.index_key, "index key")
         self._erased = frozenset(document.erased)
-        self._data_keys: OrderedDict[UUID, Key] = OrderedDict()
+        self._data_keys: OrderedDict[tuple[UUID, UUID, str, int], Key] = OrderedDict()
 
     @classmethod
     def made(cls, openers: Sequence[Opener], derivation: type[Pbkdf2 | Argon2], iterations: int | None) -> "Keys":
@@ -81,6 +81,13 @@ class Keys:
             wipe(mac_key)
             return cls(document, root, opened_by=unlocker.name)
         return None
+
+    def reopened(self, document: Document, raw: bytes, where: str) -> "Keys":
+        """The keys of another generation of the same file, with the root key that is known. Raises VaultDamaged, also where it was rekeyed."""
+        mac_key = expanded(self._root.view, "mac")
+        check_mac(raw, mac_key, where)
+        wipe(mac_key)
+        return Keys(document, Key(self._root.view), opened_by=self.opened_by)
 
     def wipe(self) -> None:
         """Empties every key."""
@@ -151,9 +158,9 @@ class Keys:
             raise NotFound(f"there is no entry {name!r} in this vault", hint="persistence vault config list")
         return self._next(entries=entries)
 
-    def with_erased(self, key_ids: Sequence[UUID]) -> "Keys":
+    def with_erased(self, tenant_id: UUID, key_ids: Sequence[UUID]) -> "Keys":
         """Data keys that nobody is to open any more, wherever a copy of them may turn up."""
-        return self._next(erased=tuple(sorted({*self.document.erased, *key_ids})))
+        return self._next(erased=tuple(sorted({*self.document.erased, *(f"{tenant_id}/{key_id}" for key_id in key_ids)})))
 
     def rewrapped_entries(self) -> "Keys":
         """Entries of older terms sealed in the last one."""
@@ -187,7 +194,7 @@ class Keys:
         """A new data key, wrapped, and the term it is wrapped in. subject: the tag of whose it is; empty: the tenant's own."""
         material = _random_key()
         wrapped = self.wrap_data_key(tenant_id, key_id, subject, material)
-        self._keep(key_id, Key.taking(material))
+        self._keep((tenant_id, key_id, subject, self.document.last_term), Key.taking(material))
         return wrapped, self.document.last_term
 
     def wrap_data_key(self, tenant_id: UUID, key_id: UUID, subject: str, material: bytearray) -> str:
@@ -197,14 +204,15 @@ class Keys:
 
     def data_key(self, tenant_id: UUID, key_id: UUID, subject: str, term: int, wrapped: str) -> Key:
         """Opens a data key. Raises VaultDamaged, or NotFound for one of a term that is over."""
-        if key_id in self._erased:
+        if f"{tenant_id}/{key_id}" in self._erased:
             raise VaultDamaged(
                 f"data key {key_id} was destroyed, and this is a copy of it from before",
                 hint="persistence vault check says which; --mend",
             )
-        known = self._data_keys.get(key_id)
+        place = tenant_id, key_id, subject, term
+        known = self._data_keys.get(place)
         if known is not None:
-            self._data_keys.move_to_end(key_id)
+            self._data_keys.move_to_end(place)
             return known
         master = self._masters.get(term)
         if master is None:
@@ -215,13 +223,7 @@ class Keys:
             raise VaultDamaged(
                 f"data key {key_id}: {error}", hint="somebody changed or moved it, or it is another vault's"
             ) from error
-        return self._keep(key_id, Key.taking(material))
-
-    def forget(self, key_id: UUID) -> None:
-        """Empties one data key."""
-        key = self._data_keys.pop(key_id, None)
-        if key is not None:
-            key.wipe()
+        return self._keep(place, Key.taking(material))
 
     def tag(self, tenant_id: UUID, subject: str) -> str:
         """What stands for a subject's name, which itself may say whose it is. Always the same in this vault; another in each tenant."""
@@ -235,8 +237,8 @@ class Keys:
     def _data_key_place(self, tenant_id: UUID, key_id: UUID, subject: str, term: int) -> bytes:
         return bound_to("data key", self.document.vault_id, tenant_id, key_id, subject, term)
 
-    def _keep(self, key_id: UUID, key: Key) -> Key:
-        self._data_keys[key_id] = key
+    def _keep(self, place: tuple[UUID, UUID, str, int], key: Key) -> Key:
+        self._data_keys[place] = key
         if len(self._data_keys) > MOST_KEYS:
             _, oldest = self._data_keys.popitem(last=False)
             oldest.wipe()

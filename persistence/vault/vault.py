@@ -14,7 +14,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
-from persistence.errors import ConfigurationError, Conflict, InvalidInput, UnlockRefused, VaultLocked
+from persistence.errors import ConfigurationError, Conflict, InvalidInput, UnlockRefused, VaultDamaged, VaultLocked
 from persistence.vault.aead import KEY_BYTES
 from persistence.vault.attempts import Attempts, attempting
 from persistence.vault.configuration import VaultConfig
@@ -53,6 +53,8 @@ class Vault:
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._used_at = self._opened_at = 0.0
+        self._stamp: tuple[int, int, int] | None = None
+        self._process = os.getpid()
 
     @property
     def exists(self) -> bool:
@@ -63,12 +65,12 @@ class Vault:
     def is_unlocked(self) -> bool:
         with self._lock:
             self._lock_if_over()
-            return self._keys is not None
+            return self._keys is not None and self._process == os.getpid()
 
     @property
     def is_locked_by_command(self) -> bool:
         """Whether somebody said that nobody on this machine is to open it by itself."""
-        return (self.file.folder / _MARK).exists()
+        return os.path.lexists(self.file.folder / _MARK)
 
     def document(self) -> Document:
         """What the file says to everybody. Not proven while the vault is locked. Raises NotFound, VaultDamaged."""
@@ -87,10 +89,16 @@ class Vault:
             return keys.document
 
     def unlock(self, opener: Opener, code: str | None = None) -> Document:
-        """Opens it. code: the one-time code, where the vault asks for one with a passphrase.
+        """Opens it, and ends a lock by command. code: the one-time code, where the vault asks for one with a passphrase.
 
         Raises UnlockRefused for what does not open it, or too soon after that; VaultDamaged; NotFound.
         """
+        document = self._unlock(opener, code)
+        with suppress(OSError):  # a folder that cannot be written has no mark either
+            (self.file.folder / _MARK).unlink(missing_ok=True)
+        return document
+
+    def _unlock(self, opener: Opener, code: str | None = None) -> Document:
         with self._lock:
             try:
                 if opener.kind == "passphrase":
@@ -103,8 +111,6 @@ class Vault:
             except UnlockRefused:
                 self.on_use("refused")
                 raise
-            with suppress(OSError):  # a folder that cannot be written has no mark either
-                (self.file.folder / _MARK).unlink(missing_ok=True)
             self._open(keys)
             return keys.document
 
@@ -135,31 +141,49 @@ class Vault:
             self._used_at = time.clock_gettime(_CLOCK)
             return work(keys)
 
-    def change(self, step: Callable[[Keys], Keys]) -> Document:
-        """Writes another generation of the document. Raises Conflict where another process changed it since it was opened here: open it again."""
-        with self._lock, self.file.locked():
-            keys = self._open_keys()
-            if self.file.read() != keys.encoded():
-                self.lock()
-                raise Conflict("the vault was changed by another process meanwhile", hint="unlock it again, and repeat this")
-            changed = step(keys)
-            if changed is not keys:
+    def change(self, step: Callable[[Keys], Keys], then: Callable[[Document], None] = lambda document: None) -> Document:
+        """Writes another generation of the document. then: is told of it before anybody else can write the next one."""
+        with self.file.locked():
+            with self._lock:
+                keys = self._open_keys()
+                changed = step(keys)
+                if changed is keys:
+                    return keys.document
                 try:
                     self.file.replace(changed.encoded())
                 except BaseException:
                     changed.wipe()
                     raise
-                self._keys = changed
+                self._keys, self._stamp = changed, _stamp_of(self.file.path)
                 keys.wipe()
+            then(changed.document)
             return changed.document
 
     def _open_keys(self) -> Keys:
         self._lock_if_over()
+        self._look_at_file()
         if self._keys is None:
             self._open_by_itself()
         if self._keys is None:
             raise VaultLocked("the vault is locked", hint=_OTHER)
         return self._keys
+
+    def _look_at_file(self) -> None:
+        """Takes on what another process made of the file: a later term above all. What was rekeyed has to be opened anew."""
+        if self._process != os.getpid():
+            self._keys = None  # what a forked process has of it is zeros
+        if self._keys is None or (stamp := _stamp_of(self.file.path)) == self._stamp:
+            return
+        raw, where = self.file.read(), str(self.file.path)
+        keys = self._keys
+        try:
+            self._keys = keys.reopened(decode(raw, where), raw, where)
+            self._stamp = stamp
+        except VaultDamaged:
+            self.lock()
+            return
+        keys.wipe()
+        self.on_use("reopened")
 
     def _open_by_itself(self) -> None:
         if not self.config.enabled:
@@ -168,11 +192,15 @@ class Vault:
             self.file.read()  # says that there is none
             raise VaultLocked("the vault was locked by command", hint="persistence vault unlock")
         for opener in self._openers:
-            self.unlock(Opener(opener.kind, bytearray(opener.secret), opener.name))
+            self._unlock(Opener(opener.kind, bytearray(opener.secret), opener.name))
+            if self.is_locked_by_command:  # meanwhile
+                self.lock()
+                raise VaultLocked("the vault was locked by command", hint="persistence vault unlock")
             return
 
     def _open(self, keys: Keys) -> None:
         before, self._keys = self._keys, keys
+        self._stamp, self._process = _stamp_of(self.file.path), os.getpid()
         if before is not None:
             before.wipe()
         self._opened_at = self._used_at = time.clock_gettime(_CLOCK)
@@ -225,6 +253,14 @@ class Vault:
                 hint="give the one that your authenticator shows: --code",
             )
         attempts.last_step = step
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def check_opener(opener: Opener) -> None:

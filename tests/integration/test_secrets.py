@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import json
 import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -28,13 +29,13 @@ from persistence.errors import (
 )
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
-from persistence.models import Role, Tenant
+from persistence.models import Role, Tenant, new_id
 from persistence.outbox import Delivery
 from persistence.outbox.housekeeping import Housekeeping
 from persistence.outbox.http_handler import HttpPost
 from persistence.secrets import RecordedVault
 from persistence.secrets.checking import check_all, rewrap_all
-from persistence.vault import Opener
+from persistence.vault import Opener, Vault
 from tests.helpers import ACTOR, get_effect, request_effect, worker_with
 from tests.receiver import receiver
 from tests.serving import serving
@@ -193,7 +194,7 @@ async def test_another_vaults_file_is_said_to_be_that(plane: Plane, tenant: Tena
     vault.vault.lock()
     vault.vault.file.path.unlink()
     vault.vault.create([opener()])
-    with pytest.raises(VaultDamaged, match="is of vault"):
+    with pytest.raises(VaultDamaged, match="not the vault that is open"):
         await value_of(plane, tenant)
 
 
@@ -268,10 +269,10 @@ async def test_terms_go_on_and_what_is_older_comes_along(
         async with plane.transaction(tenant.tenant_id, actor=ADA) as tx:
             tx.data_keys.destroy(first, "too early")
     done = await rewrap_all(plane.server.audit_dsn, plane.settings, vault, plane.transaction, actor=ADA)
-    assert done == {"keys": 3, "secrets": 1, "destroyed": 1}
+    assert done == {"keys": 3, "secrets": 1, "destroyed": 1, "problems": 0}
     await vault.changed("terms_ended", step=lambda keys: keys.without_terms_before(2))
     assert await rewrap_all(plane.server.audit_dsn, plane.settings, vault, plane.transaction, actor=ADA) == {
-        "keys": 0, "secrets": 0, "destroyed": 0,
+        "keys": 0, "secrets": 0, "destroyed": 0, "problems": 0,
     }  # fmt: skip
     vault.vault.lock()
     await vault.unlock(opener())
@@ -353,7 +354,7 @@ async def test_over_http_values_take_a_role_of_their_own(plane: Plane, tenant: T
         async with service.client(tenant, Role.KEEPER) as keeper:
             assert (await keeper.post("/v1/secrets/stripe", json={"value": "sk_live_1"})).status_code == 201
             answer = await keeper.post("/v1/secrets/stripe/read", json={"purpose": "looking"})
-            assert answer.json() == {"name": "stripe", "version": 1, "value": "sk_live_1"}
+            assert answer.json() == {"name": "stripe", "version": 1, "value": "sk_live_1", "encoding": "utf-8"}
             assert answer.headers["cache-control"] == "no-store"
             assert (await keeper.post("/v1/secrets/nothing/read", json={"purpose": "x"})).status_code == 404
             assert "sk_live" not in (await keeper.get("/v1/secrets")).text
@@ -415,3 +416,75 @@ async def test_rewrapping_may_be_killed_anywhere_and_called_again(plane: Plane, 
     for number in range(4):
         assert await value_of(plane, tenant, f"s{number}") == f"v{number}"
     await assert_lawful(plane)
+
+
+@pytest.mark.usefixtures("vault")
+async def test_a_reading_that_is_on_the_record_gives_nothing_again(plane: Plane, tenant: Tenant) -> None:
+    await plane.secrets.set(tenant.tenant_id, "stripe", "x", actor=ADA, max_reads=5)
+    await value_of(plane, tenant)
+    async with plane.transaction(tenant.tenant_id, actor=ADA) as tx:
+        events, _ = await tx.events.read()
+    [event] = [event for event in events if event.event_type == "SECRET_READ"]
+    again = event.model_dump(mode="json", exclude={"tenant_id", "sequence_number", "transaction_id", "created_at", "updated_at"})
+    async with plane.pool.acquire() as connection:
+        with pytest.raises(asyncpg.PostgresError, match="on the record already") as refused:
+            await connection.fetch(
+                "SELECT * FROM persistence.read_secret($1, $2, 'stripe', NULL, $3, '{1}', $4::text::jsonb)",
+                tenant.tenant_id, plane.settings.service_user, plane.vault.vault.document().vault_id, json.dumps(again),
+            )  # fmt: skip
+    assert refused.value.sqlstate == "PE004"
+    assert len(await plane.secrets.accesses(tenant.tenant_id, "stripe", actor=ADA)) == 1
+
+
+async def test_a_secret_for_one_reading_is_not_spent_on_a_vault_that_cannot_open_it(
+    plane: Plane, tenant: Tenant, vault: RecordedVault
+) -> None:
+    await plane.secrets.set(tenant.tenant_id, "stripe", "x", actor=ADA, max_reads=1)
+    kept = vault.vault.file.path.read_bytes()
+    vault.vault.lock()
+    vault.vault.file.path.unlink()
+    vault.vault.create([opener()])
+    with pytest.raises(VaultDamaged, match="not the vault that is open"):
+        await value_of(plane, tenant)
+    vault.vault.lock()
+    vault.vault.file.path.write_bytes(kept)
+    vault.vault.unlock(opener())
+    assert await value_of(plane, tenant) == "x"
+
+
+async def test_a_running_process_goes_on_with_a_term_that_another_began(plane: Plane, tenant: Tenant, vault: RecordedVault) -> None:
+    elsewhere = Vault(vault.vault.file.folder, openers=[opener()])
+    elsewhere.change(lambda keys: keys.rotated())
+    await plane.secrets.set(tenant.tenant_id, "stripe", "x", actor=ADA)
+    async with plane.transaction(tenant.tenant_id, actor=ADA) as tx:
+        [key] = await tx.data_keys.all()
+    assert key.vault_term == 2
+    assert await value_of(plane, tenant) == "x"
+    elsewhere.lock()
+
+
+async def test_one_row_that_does_not_open_holds_up_no_other_tenant(plane: Plane, tenant: Tenant, vault: RecordedVault) -> None:
+    other = await plane.tenants.create("other", actor="system:test")
+    await plane.secrets.set(other.tenant_id, "stripe", "theirs", actor=ADA)
+    async with plane.transaction(tenant.tenant_id, actor=ADA) as tx:
+        tx.data_keys.create(new_id(), "QUFB", subject="", term=1, vault_id=vault.vault.document().vault_id, vault_term=1)
+    await vault.changed("rotated", step=lambda keys: keys.rotated())
+    done = await rewrap_all(plane.server.audit_dsn, plane.settings, vault, plane.transaction, actor=ADA)
+    assert (done["keys"], done["problems"]) == (1, 1)
+    assert await value_of(plane, other) == "theirs"
+
+
+async def test_a_value_that_is_no_text_comes_as_it_is(plane: Plane, tenant: Tenant, vault: RecordedVault) -> None:
+    await plane.secrets.set(tenant.tenant_id, "blob", b"\xff\x00", actor=ADA)
+    with await plane.secrets.read(tenant.tenant_id, "blob", purpose="p", actor=ADA) as value:
+        assert bytes(value.view) == b"\xff\x00"
+        with pytest.raises(InvalidInput, match="no text"):
+            _ = value.text
+    with pytest.raises(VaultLocked, match="wiped"):
+        _ = value.view
+    async with serving(plane) as service, service.client(tenant, Role.KEEPER) as keeper:
+        answer = (await keeper.post("/v1/secrets/blob/read", json={"purpose": "x"})).json()
+        assert (answer["value"], answer["encoding"]) == ("/wA=", "base64")
+        for body in ({"value": "x\ud800"}, {"value": "x", "expires_at": "9999-12-31T23:59:59-23:59"}):
+            refused = await keeper.post("/v1/secrets/x", content=json.dumps(body), headers={"content-type": "application/json"})
+            assert refused.status_code in {400, 422}, refused.text

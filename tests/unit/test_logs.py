@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from persistence.errors import ConfigurationError, InvalidInput
 from persistence.logs import REDACTED, AgentLog, LogConfig, LogSink, Redactions, open_logs, read_log_config
-from persistence.logs.bridges import LineHandler, structlog_processor
+from persistence.logs.bridges import LineHandler, redacting, structlog_processor
 from persistence.logs.configuration import LogstashConfig
 from persistence.logs.files import LogFile, rotated
 from persistence.logs.reading import Followed, LineFilter, follow_lines, log_files, read_lines
@@ -381,6 +381,86 @@ def test_a_queue_that_is_full_counts_and_waits_for_nobody(tmp_path: Path) -> Non
         sink.put("info", "a", "e", "s")
     assert time.perf_counter() - begun < 5
     assert sink.dropped >= 9_000
+
+
+def test_a_line_that_another_process_could_not_end_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "kai.log.jsonl"
+    file = LogFile(path, rotate_bytes=MIB, max_days=1)
+    file.append(b'{"n":1}\n')
+    with path.open("ab") as other:
+        other.write(b'{"n":2,"tex')
+    file.append(b'{"n":3}\n')
+    assert path.read_bytes().splitlines() == [b'{"n":1}', b'{"n":2,"tex', b'{"n":3}']
+
+
+class Hostile:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("what", ["key", "cycle", "deep", "stream", "object", "surrogate"])
+def test_what_cannot_be_written_takes_nothing_else_with_it(sink: LogSink, what: str) -> None:
+    cycle: dict[str, Any] = {}
+    cycle["self"] = cycle
+    deep: Any = 1
+    for _ in range(5_000):
+        deep = [deep]
+    fields: dict[str, Any] = {
+        "key": {1: "x", None: "y"},
+        "cycle": cycle,
+        "deep": {"d": deep},
+        "object": {"o": Hostile()},
+        "surrogate": {"\ud800": "\ud800"},
+    }
+    stream: Any = {"stream": "a/b"}.get(what)
+    sink.put("info", "a", "hostile", "s", stream=stream, fields=fields.get(what))
+    sink.put("info", "a", "next", "s")
+    assert sink.flush()
+    assert [line["event"] for line in lines_of(sink.output)][-1] == "next"
+    assert sink._thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'dsn "host=db password=abcdef" failed', 'GET "http://x/?token=abcdef"', '{"password": "abcdef"}', "PGPASSWORD=abcdef psql", "X-Api-Key: abcdef",
+        "secret=abcdef", "pwd=abcdef", "passphrase: abcdef", "token: abcdef", "BEARER abcdefgh", "postgres://u:abc/d@ef@host/x", "first\nabcdefvalue",
+    ],
+)  # fmt: skip
+def test_what_is_left_out_leaves_a_line_of_json(sink: LogSink, text: str) -> None:
+    SHARED.register("abcdefvalue")
+    sink.put("info", "a", "e", text, fields={"number": 1234567})
+    assert sink.flush()
+    [line] = lines_of(sink.output)
+    assert "abcdef" not in line["summary"]
+    assert "ef@host" not in line["summary"]
+    assert line["number"] == 1234567
+
+
+def test_what_was_said_before_the_vault_was_locked_is_cleaned_all_the_same(sink: LogSink) -> None:
+    SHARED.register("hush-hush-4711")
+    for _ in range(3000):
+        sink.put("info", "a", "e", "it is hush-hush-4711")
+    SHARED.forget_values()
+    assert sink.flush()
+    assert "hush-hush" not in sink.output.read_text()
+
+
+def test_standard_error_is_cleaned_too() -> None:
+    cleaned = redacting(None, "info", {"event": "x", "password": "hush", "note": "token=abcdefg", "deep": {"api_key": "hush"}})
+    assert "hush" not in str(cleaned)
+    assert "abcdefg" not in str(cleaned)
+
+
+def test_a_file_that_was_cut_off_is_sent_from_its_beginning_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "kai.log.jsonl"
+    path.write_bytes(b'{"n":1}\n' * 10)
+    followed = Followed(path)
+    assert followed.read()
+    path.write_bytes(b'{"n":2}\n')
+    again = Followed(path, inode=followed.inode, offset=followed.offset)
+    assert again.is_lost
+    assert Followed(path).read() == b'{"n":2}\n'
 
 
 # Configuration

@@ -300,6 +300,38 @@ def test_wrong_passphrases_are_slowed_and_the_right_one_ends_that(vault: Vault) 
     vault.unlock(by_key())  # 256 bits cannot be tried through
 
 
+@pytest.mark.parametrize(
+    "planted", ["1e999", "9" * 400, "[" * 4000, '{"failures": 3, "failed_at": NaN, "last_step": 0}', "fifo", "link"]
+)
+def test_what_is_planted_beside_it_locks_nobody_out_for_long(vault: Vault, planted: str) -> None:
+    vault.lock()
+    attempts = vault.file.folder / "attempts.json"
+    attempts.unlink(missing_ok=True)
+    if planted == "fifo":
+        os.mkfifo(attempts)
+    elif planted == "link":
+        attempts.symlink_to("/dev/zero")
+    else:
+        attempts.write_text(planted)
+    os.utime(attempts, (0, 0), follow_symlinks=False)
+    vault.unlock(phrase())
+    vault.lock()
+    attempts.write_text(
+        json.dumps({"failures": 9, "failed_at": time.time() + 10**8, "last_step": 0})
+    )  # as by a clock that was set back
+    os.utime(attempts, (0, 0))
+    vault.unlock(phrase())
+
+
+@pytest.mark.parametrize("name", ["master-config.enc.json.lock", "master-config.enc.json"])
+def test_a_folder_in_its_place_is_said(vault: Vault, name: str) -> None:
+    vault.lock()
+    (vault.file.folder / name).unlink(missing_ok=True)
+    (vault.file.folder / name).mkdir()
+    with pytest.raises(VaultDamaged, match=name):
+        vault.unlock(phrase())
+
+
 def test_attempts_at_the_same_time_are_made_one_after_the_other(vault: Vault) -> None:
     vault.lock()
     refusals: list[str] = []
@@ -417,11 +449,12 @@ def test_a_new_term_leaves_the_old_readable_and_can_end_it(vault: Vault) -> None
 def test_a_data_key_opens_for_its_own_tenant_subject_and_term(vault: Vault) -> None:
     tenant, key_id = new_id(), new_id()
     wrapped, term = vault.use(lambda keys: keys.new_data_key(tenant, key_id, "s"))
-    vault.use(lambda keys: keys.forget(key_id))
+    vault.lock()
+    vault.unlock(by_key())
     for place in ((new_id(), key_id, "s"), (tenant, new_id(), "s"), (tenant, key_id, "")):
         with pytest.raises(VaultDamaged):
             vault.use(lambda keys, place=place: keys.data_key(*place, term, wrapped))
-    vault.change(lambda keys: keys.with_erased([key_id]))
+    vault.change(lambda keys: keys.with_erased(tenant, [key_id]))
     with pytest.raises(VaultDamaged, match="destroyed"):
         vault.use(lambda keys: keys.data_key(tenant, key_id, "s", term, wrapped))
 
@@ -444,14 +477,84 @@ def test_after_rekeying_nothing_of_before_opens_the_new_file(vault: Vault) -> No
     assert vault.use(lambda keys: keys.entry("a")) == b"x"
 
 
-def test_two_processes_do_not_undo_each_others_changes(vault: Vault) -> None:
+def test_a_process_takes_on_what_another_made_of_the_file(vault: Vault) -> None:
+    """A later term above all: what is wrapped in one that has ended nobody could open."""
+    tenant, key_id = new_id(), new_id()
     other = Vault(vault.file.folder, CONFIG, [by_key()])
     other.change(lambda keys: keys.rotated())
-    with pytest.raises(Conflict, match="another process"):
-        vault.change(lambda keys: keys.rotated())
-    vault.unlock(by_key())
+    assert vault.use(lambda keys: keys.new_data_key(tenant, key_id, ""))[1] == 2
     assert vault.change(lambda keys: keys.rotated()).last_term == 3
+    wrapped, term = other.use(lambda keys: keys.new_data_key(tenant, new_id(), ""))
+    assert (term, len(wrapped)) == (3, 96)
+    other.change(lambda keys: keys.rekeyed([phrase("another long phrase")], Pbkdf2, FEWEST_ITERATIONS))
+    with pytest.raises(VaultLocked):  # and what was rekeyed has to be opened anew
+        vault.use(lambda keys: None)
     other.lock()
+
+
+def test_changes_at_the_same_time_are_made_one_after_the_other(vault: Vault) -> None:
+    told: list[int] = []
+    others = [Vault(vault.file.folder, CONFIG, [by_key()]) for _ in range(4)]
+    threads = [
+        threading.Thread(target=other.change, args=(lambda keys: keys.rotated(), lambda document: told.append(document.generation)))
+        for other in others
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == list(range(2, 14))
+    assert vault.use(lambda keys: keys.document.last_term) == 13
+    for other in others:
+        other.lock()
+
+
+def test_locking_by_command_holds_also_for_who_is_just_opening(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault.lock()
+    own = Vault(vault.file.folder, CONFIG, [by_key()])
+    really = Vault._tried
+
+    def tried(self: Vault, opener: Opener) -> Keys:
+        keys = really(self, opener)
+        vault.lock_everywhere()
+        return keys
+
+    monkeypatch.setattr(Vault, "_tried", tried)
+    with pytest.raises(VaultLocked, match="by command"):
+        own.use(lambda keys: None)
+    assert own.is_locked_by_command
+    assert not own.is_unlocked
+
+
+def test_a_forked_process_has_no_keys_and_takes_none_away(vault: Vault) -> None:
+    tenant = new_id()
+    kept = vault.use(lambda keys: keys._root)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if not vault.is_unlocked and bytes(kept._page[:32]) == bytes(32):
+                try:
+                    _ = kept.view
+                except VaultLocked:
+                    vault.lock()
+                    status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert bytes(kept.view) != bytes(32)
+    wrapped, term = vault.use(lambda keys: keys.new_data_key(tenant, tenant, ""))
+    vault.lock()
+    vault.unlock(by_key())
+    assert vault.use(lambda keys: keys.data_key(tenant, tenant, "", term, wrapped)).view.nbytes == 32
+
+
+def test_a_wiped_key_seals_nothing(vault: Vault) -> None:
+    key = vault.use(lambda keys: keys._root)
+    vault.lock()
+    with pytest.raises(VaultLocked):
+        _ = key.view
 
 
 # Ends of processes, full disks
@@ -542,7 +645,7 @@ folder, key, secret = sys.argv[1:]
 del sys.argv[1:]
 mask = 0x5A
 opener = Opener("environment", bytearray.fromhex(key))
-hidden = bytes(byte ^ mask for byte in bytes.fromhex(secret))
+hidden = bytes(int(secret[at : at + 2], 16) ^ mask for at in range(0, len(secret), 2))
 del key, secret
 vault = Vault(Path(folder), VaultConfig(iterations=100_000))
 vault.unlock(opener)
@@ -566,22 +669,23 @@ def found(hidden):
             at = block.find(head, at + 1)
     return False
 open_ = [found(hidden), found(roots), found(master)]
+pages = [vault._keys._root._page, vault._keys._masters[1]._page, vault._keys._index._page]
 from persistence.vault.key_memory import wipe
 wipe(value)
 vault.lock()
-print(open_, [found(hidden), found(roots), found(master)])
+print(open_, found(hidden), [any(page[:]) for page in pages])
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc")
-def test_after_locking_neither_keys_nor_secrets_are_in_memory(vault: Vault) -> None:
+def test_after_locking_secrets_are_not_in_memory_and_the_pages_of_keys_are_empty(vault: Vault) -> None:
     secret = os.urandom(24)
     vault.change(lambda keys: keys.with_entry("a", "token", bytearray(secret)))
     vault.lock()
     said = subprocess.run(
         [sys.executable, "-c", MEMORY, str(vault.file.folder), KEY.hex(), secret.hex()], check=True, capture_output=True, text=True
     ).stdout
-    assert said.strip() == "[True, True, True] [False, False, False]"
+    assert said.strip() == "[True, True, True] False [False, False, False]"
 
 
 # Configuration
@@ -607,6 +711,9 @@ def test_the_configuration_is_that_of_the_specification(tmp_path: Path) -> None:
         ("vault:\n  iterations: 1000\n", "iterations"),
         ("vaults:\n  enabled: true\n", "one section"),
         ("vault: [", "no YAML"),
+        ("vault: " + "[" * 5000, "no YAML"),
+        ("vault:\n  max_unlocked: 9999999999999999h\n", "longer than can be counted"),
+        ('vault:\n  mount_path: "a\\0b"\n', "no path"),
         ("- vault", "one section"),
     ],
 )

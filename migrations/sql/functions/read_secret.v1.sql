@@ -1,8 +1,11 @@
 -- Gives a sealed secret with its key, and records who reads it and what for: there is no other way to it for services. What the vault then makes of it is its
--- affair. number: the version; NULL: the last one. event: SECRET_READ, as append_events takes it, without the secret's id.
+-- affair. number: the version; NULL: the last one. event: SECRET_READ, as append_events takes it, without the secret's id; one
+-- that is in the log already gives nothing. vault, terms: what is open, so that nothing is read that could not be opened.
 -- Whoever reads it for the last time takes it along: its sealed value is destroyed with that.
--- Errors: those of append_events; PE013 where the secret is over.
-CREATE FUNCTION persistence.read_secret(tenant_id uuid, user_id uuid, name text, number integer, event jsonb, proof text DEFAULT NULL)
+-- Errors: those of append_events; PE013 where the secret is over, PE015 where it is another vault's.
+CREATE FUNCTION persistence.read_secret(
+  tenant_id uuid, user_id uuid, name text, number integer, vault uuid, terms integer[], event jsonb, proof text DEFAULT NULL
+)
 RETURNS TABLE (
   secret_name text, secret_number integer, sealed text, key_id uuid, term integer, vault_id uuid, vault_term integer, sealed_key text
 )
@@ -14,6 +17,8 @@ AS $$
 DECLARE
   s secrets;
   reads bigint;
+  key data_keys;
+  is_recorded boolean;
 BEGIN
   IF event ->> 'event_type' IS DISTINCT FROM 'SECRET_READ' THEN
     RAISE EXCEPTION USING
@@ -22,20 +27,13 @@ BEGIN
       HINT = 'SECRET_READ.';
   END IF;
   PERFORM enter_tenant(read_secret.tenant_id, read_secret.user_id, read_secret.proof);
-  SELECT x.* INTO s  -- the same again, where this is a repetition
-  FROM vault_accesses AS a
-  JOIN secrets AS x ON x.tenant_id = a.tenant_id AND x.id = a.secret_id
-  WHERE a.tenant_id = read_secret.tenant_id
-    AND a.id = (event ->> 'aggregate_id')::uuid;
-  IF s.id IS NULL THEN
-    SELECT x.* INTO s
-    FROM secrets AS x
-    WHERE x.tenant_id = read_secret.tenant_id
-      AND x.name = read_secret.name
-      AND x.number = coalesce(read_secret.number, x.number)
-    ORDER BY x.number DESC
-    LIMIT 1;
-  END IF;
+  SELECT x.* INTO s
+  FROM secrets AS x
+  WHERE x.tenant_id = read_secret.tenant_id
+    AND x.name = read_secret.name
+    AND x.number = coalesce(read_secret.number, x.number)
+  ORDER BY x.number DESC
+  LIMIT 1;
   IF s.id IS NULL THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE003',
@@ -45,12 +43,29 @@ BEGIN
   IF s.max_reads IS NOT NULL THEN  -- locked before the access points at it: who waits here holds nothing
     SELECT x.* INTO s FROM secrets AS x WHERE x.tenant_id = s.tenant_id AND x.id = s.id FOR UPDATE;
   END IF;
-  PERFORM append_events(
+  SELECT k.* INTO key
+  FROM data_keys AS k
+  WHERE k.tenant_id = s.tenant_id
+    AND k.id = s.key_id;
+  IF key.vault_id <> read_secret.vault OR NOT key.vault_term = ANY (read_secret.terms) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE015',
+      MESSAGE = format('secret %L is of vault %s, term %s, which is not the vault that is open', s.name, key.vault_id, key.vault_term),
+      HINT = 'Mount the vault that this database was used with.';
+  END IF;
+  SELECT bool_and(a.is_new) INTO is_recorded
+  FROM append_events(
     read_secret.tenant_id,
     read_secret.user_id,
     jsonb_build_array(jsonb_set(event, '{event_data,secret_id}', to_jsonb(s.id))),
     read_secret.proof
-  );
+  ) AS a;
+  IF is_recorded IS NOT TRUE THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE004',
+      MESSAGE = 'this reading is on the record already',
+      HINT = 'Each reading is an event of its own: make another.';
+  END IF;
   IF s.max_reads IS NOT NULL THEN
     SELECT count(*) INTO reads FROM vault_accesses AS a WHERE a.tenant_id = s.tenant_id AND a.secret_id = s.id;
   END IF;
@@ -75,10 +90,6 @@ BEGIN
       read_secret.proof
     );
   END IF;
-  RETURN QUERY
-    SELECT s.name::text, s.number, s.sealed, k.id, k.term, k.vault_id, k.vault_term, k.sealed
-    FROM data_keys AS k
-    WHERE k.tenant_id = s.tenant_id
-      AND k.id = s.key_id;
+  RETURN QUERY SELECT s.name::text, s.number, s.sealed, key.id, key.term, key.vault_id, key.vault_term, key.sealed;
 END
 $$;

@@ -10,6 +10,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
   k data_keys;
+  is_recorded boolean;
 BEGIN
   IF event ->> 'event_type' IS DISTINCT FROM 'SUBJECT_READ' THEN
     RAISE EXCEPTION USING
@@ -43,12 +44,19 @@ BEGIN
         HINT = 'It was sealed in another tenant, or another database.';
     END IF;
   END IF;
-  PERFORM append_events(
+  SELECT bool_and(a.is_new) INTO is_recorded
+  FROM append_events(
     read_subject_key.tenant_id,
     read_subject_key.user_id,
     jsonb_build_array(jsonb_set(event, '{event_data,key_id}', to_jsonb(k.id))),
     read_subject_key.proof
-  );
+  ) AS a;
+  IF is_recorded IS NOT TRUE THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE004',
+      MESSAGE = 'this reading is on the record already',
+      HINT = 'Each reading is an event of its own: make another.';
+  END IF;
   IF k.status <> 'ACTIVE' THEN
     RAISE EXCEPTION USING
       ERRCODE = 'PE014',

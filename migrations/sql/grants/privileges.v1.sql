@@ -39,7 +39,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.append_events(uuid, uuid, jsonb, text),
   persistence.receive_signals(uuid, uuid, jsonb, text),
   persistence.read_events(uuid, uuid, integer, xid8, bigint, integer),
-  persistence.read_secret(uuid, uuid, text, integer, jsonb, text),
+  persistence.read_secret(uuid, uuid, text, integer, uuid, integer[], jsonb, text),
   persistence.read_subject_key(uuid, uuid, text, uuid, jsonb, text),
   persistence.present_data_key(uuid, uuid, text)
   TO persistence_app;
