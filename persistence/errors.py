@@ -107,6 +107,10 @@ class VaultLocked(PersistenceError):
     """The vault is locked: its keys are in nobody's memory."""
 
 
+class NoVault(VaultLocked):
+    """There is no vault yet."""
+
+
 class UnlockRefused(PersistenceError):
     """The vault does not open with this, or not yet."""
 

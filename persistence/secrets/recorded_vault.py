@@ -107,7 +107,7 @@ class RecordedVault:
             await self.tell()
 
     async def unlock(self, opener: Opener, code: str | None = None) -> Document:
-        """Opens it with what somebody gives, and records it. Raises UnlockRefused, VaultDamaged, NotFound."""
+        """Opens it with what somebody gives, and records it. Raises UnlockRefused, VaultDamaged, NoVault."""
         try:
             document = await asyncio.to_thread(self.vault.unlock, opener, code)
         except (UnlockRefused, VaultDamaged):

@@ -141,6 +141,8 @@ def install(app: FastAPI) -> None:
             _log.error("request_failed", error=str(error))
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # what the database says may name statements and tables
             return problem(status, "the service could not do this; its log says why")
+        if isinstance(error, VaultDamaged):  # which names folders of this machine
+            return problem(status, "the vault cannot be used; the service's log says why")
         return problem(status, error.message, error.hint, error.field)
 
     @app.exception_handler(Refused)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from persistence.errors import NotFound, StorageFull, Unavailable, VaultDamaged
+from persistence.errors import NoVault, StorageFull, Unavailable, VaultDamaged
 from persistence.vault.document import LARGEST
 from persistence.workspaces.jail import FILE_MODE, make_folder, sync_folder
 
@@ -38,11 +38,11 @@ class VaultFile:
         return self.path.exists()
 
     def read(self) -> bytes:
-        """Raises NotFound, or VaultDamaged for something that is no plain file of a vault's size."""
+        """Raises NoVault, or VaultDamaged for something that is no plain file of a vault's size."""
         try:
             place = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
-            raise NotFound(f"there is no vault in {self.folder}", hint="persistence vault init makes one") from None
+            raise NoVault("there is no vault yet", hint="persistence vault init makes one") from None
         except OSError as error:
             raise VaultDamaged(f"{self.path}: cannot be opened: {error.strerror}", hint="it has to be a plain file") from error
         if not stat.S_ISREG(os.fstat(place).st_mode):

@@ -73,7 +73,7 @@ class Vault:
         return os.path.lexists(self.file.folder / _MARK)
 
     def document(self) -> Document:
-        """What the file says to everybody. Not proven while the vault is locked. Raises NotFound, VaultDamaged."""
+        """What the file says to everybody. Not proven while the vault is locked. Raises NoVault, VaultDamaged."""
         return decode(self.file.read(), str(self.file.path))
 
     def create(self, openers: Sequence[Opener]) -> Document:
@@ -91,7 +91,7 @@ class Vault:
     def unlock(self, opener: Opener, code: str | None = None) -> Document:
         """Opens it, and ends a lock by command. code: the one-time code, where the vault asks for one with a passphrase.
 
-        Raises UnlockRefused for what does not open it, or too soon after that; VaultDamaged; NotFound.
+        Raises UnlockRefused for what does not open it, or too soon after that; VaultDamaged; NoVault.
         """
         document = self._unlock(opener, code)
         with suppress(OSError):  # a folder that cannot be written has no mark either

@@ -1,6 +1,8 @@
 """The service against its own OpenAPI document, by schemathesis, with the tokens of two tenants."""
 
 import asyncio
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from persistence import Plane
+from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
 from persistence.models import Role
 from persistence.sample import play
+from persistence.vault import Opener
 from tests.serving import serving
 
 
@@ -26,7 +30,16 @@ def served(dsn: str, admin_dsn: str) -> Iterator[SimpleNamespace]:
     place = SimpleNamespace()
 
     async def run() -> None:
-        async with Plane(dsn=dsn, admin_dsn=admin_dsn, pool_max=20, metrics_token="m") as plane:
+        async with Plane(
+            dsn=dsn,
+            admin_dsn=admin_dsn,
+            audit_dsn=dsn.replace(SERVICE_LOGIN, AUDIT_LOGIN),
+            data_dir=folder,
+            pool_max=20,
+            metrics_token="m",
+        ) as plane:
+            plane.vault.vault.create([Opener("environment", bytearray(range(32)))])
+            await plane.vault.changed("created")
             tenants = [await plane.tenants.create(name, actor="system:test") for name in ("acme", "other")]
             for tenant in tenants:
                 await play(plane, tenant.tenant_id)
@@ -39,12 +52,14 @@ def served(dsn: str, admin_dsn: str) -> Iterator[SimpleNamespace]:
                 ready.set()
                 await stop.wait()
 
+    folder = tempfile.mkdtemp()
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
     assert ready.wait(60)
     yield place
     place.stop()
     thread.join(60)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from persistence.errors import (
     InvalidInput,
     InvalidTransition,
     NotFound,
+    NoVault,
     SecretUnavailable,
     TenantDenied,
     UnlockRefused,
@@ -382,7 +383,7 @@ async def test_a_vault_file_from_the_settings_opens_by_itself(tmp_path: Path, ds
     key = base64.b64encode(os.urandom(32)).decode()
     async with Plane(dsn=dsn, admin_dsn=admin_dsn, data_dir=tmp_path, vault_key=key) as plane:
         tenant = await plane.tenants.create("acme", actor="system:test")
-        with pytest.raises(NotFound, match="vault init"):
+        with pytest.raises(NoVault, match="vault init"):
             await plane.secrets.set(tenant.tenant_id, "a", "b", actor=ADA)
         plane.vault.vault.create([Opener("environment", bytearray(base64.b64decode(key)))])
         await plane.vault.changed("created")

@@ -19,7 +19,16 @@ from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persistence.errors import ConfigurationError, Conflict, InvalidInput, NotFound, UnlockRefused, VaultDamaged, VaultLocked
+from persistence.errors import (
+    ConfigurationError,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    NoVault,
+    UnlockRefused,
+    VaultDamaged,
+    VaultLocked,
+)
 from persistence.models import new_id
 from persistence.vault import Keys, Opener, Vault, VaultConfig, read_vault_config
 from persistence.vault.aead import Unsealable, _sealed, bound_to, decrypt, seal, seal_alike, unseal
@@ -267,7 +276,7 @@ def test_weak_secrets_are_refused(tmp_path: Path) -> None:
         vault.create([phrase("short")])
     with pytest.raises(InvalidInput, match="environment"):
         vault.create([Opener("environment", bytearray(b"x"))])
-    with pytest.raises(NotFound, match="vault init"):
+    with pytest.raises(NoVault, match="vault init"):
         vault.use(lambda keys: None)
 
 
