@@ -76,6 +76,7 @@ WHERE k.status = 'ACTIVE'
 """
 
 # A vault that wrapped a key.
+# fit: allow tenant_in_statement because a vault is of all tenants
 _VAULTS: Final = "SELECT k.vault_id FROM persistence.data_keys AS k WHERE k.status = 'ACTIVE' LIMIT 1"
 
 Begin = Callable[..., Transaction]
