@@ -1,9 +1,10 @@
 """Configuration files: YAML with one section, whose keys are those of a model. What is unknown or wrong is named by file and key."""
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -33,6 +34,21 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
     except OverflowError:
         raise ValueError(f"{text!r} is longer than can be counted") from None
+
+
+def _fields_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The fields of the model that stands at a place within another."""
+    for part in place:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            model = inner or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
 
 
 def _duration(value: Any) -> Any:
@@ -82,7 +98,7 @@ def parse_section(raw: bytes, path: Path, name: str, model: type[S]) -> S:
         raise ConfigurationError(f"{path}: {name}: {error}") from error
     except ValidationError as error:
         field, problem = first_problem(error)
-        known = ", ".join(model.model_fields)
+        known = ", ".join(_fields_at(model, error.errors()[0]["loc"][:-1]))
         unknown = error.errors()[0]["type"] == "extra_forbidden"
         raise ConfigurationError(
             f"{path}: {name}.{field}: {'is not known' if unknown else problem}",

@@ -4,9 +4,9 @@ Metrics go to the default registry of prometheus_client. Spans go to whatever tr
 they cost nothing. A trace crosses the outbox: a request stores where it stands (W3C Trace Context), and its delivery goes on from there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from opentelemetry import trace
@@ -106,18 +106,33 @@ def span(name: str, context: Context | None = None, kind: SpanKind = SpanKind.IN
         yield
 
 
+class Delivered(Protocol):
+    """What a span around a handler says of a delivery."""
+
+    @property
+    def tenant_id(self) -> UUID: ...
+    @property
+    def effect_id(self) -> UUID: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def traceparent(self) -> str | None: ...
+
+
 @contextmanager
-def delivering(effect_type: str, effect_id: UUID, tenant_id: UUID, attempt: int, header: str | None) -> Iterator[None]:
-    """A span around a handler, in the trace that its request was made in."""
+def delivering(effect_type: str, deliveries: Sequence[Delivered]) -> Iterator[None]:
+    """A span around a handler, in the trace that its request was made in; around a batch, in that of the first."""
     if not is_tracing():
         yield
         return
+    first = deliveries[0]
     with span(
         f"persistence.deliver {effect_type}",
-        continued(header),
+        continued(first.traceparent),
         SpanKind.CONSUMER,
-        tenant_id=str(tenant_id),
-        effect_id=str(effect_id),
-        attempt=attempt,
+        tenant_id=str(first.tenant_id),
+        effect_id=str(first.effect_id),
+        attempt=first.attempt,
+        deliveries=len(deliveries),
     ):
         yield

@@ -24,6 +24,9 @@ from persistence.repositories import (
     DataKeyRepository,
     EffectRepository,
     EventRepository,
+    MemoryIndexRepository,
+    MemoryRecallRepository,
+    MemoryRepository,
     OutboxRepository,
     RunRepository,
     SecretRepository,
@@ -131,6 +134,18 @@ class Transaction:
     @cached_property
     def vault_accesses(self) -> VaultAccessRepository:
         return VaultAccessRepository(self)
+
+    @cached_property
+    def memories(self) -> MemoryRepository:
+        return MemoryRepository(self)
+
+    @cached_property
+    def memory_recalls(self) -> MemoryRecallRepository:
+        return MemoryRecallRepository(self)
+
+    @cached_property
+    def memory_indexes(self) -> MemoryIndexRepository:
+        return MemoryIndexRepository(self)
 
     @cached_property
     def snapshots(self) -> SnapshotRepository:

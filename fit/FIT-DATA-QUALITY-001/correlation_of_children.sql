@@ -8,7 +8,9 @@ SELECT x.source || ' ' || x.id AS object, 'correlation ' || x.correlation_id || 
 FROM (
   SELECT 'steps' AS source, t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.steps AS t
   UNION ALL SELECT 'tool_calls', t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.tool_calls AS t
-  UNION ALL SELECT 'effects', t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.effects AS t
+  UNION ALL SELECT 'effects', t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.effects AS t WHERE t.run_id IS NOT NULL
+  UNION ALL SELECT 'memories', t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.memories AS t WHERE t.run_id IS NOT NULL
+  UNION ALL SELECT 'memory_recalls', t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.memory_recalls AS t WHERE t.run_id IS NOT NULL
   UNION ALL SELECT 'run_checkpoints', t.tenant_id, t.id, t.run_id, t.correlation_id, t.updated_at FROM persistence.run_checkpoints AS t
 ) AS x
 JOIN persistence.runs AS r ON r.tenant_id = x.tenant_id AND r.id = x.run_id

@@ -15,6 +15,9 @@ FROM (
   UNION ALL SELECT 'DATA_KEY', 'data_keys', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.data_keys AS t
   UNION ALL SELECT 'SECRET', 'secrets', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.secrets AS t
   UNION ALL SELECT 'VAULT_ACCESS', 'vault_accesses', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'MEMORY', 'memories', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.memories AS t
+  UNION ALL SELECT 'MEMORY_RECALL', 'memory_recalls', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.memory_recalls AS t
+  UNION ALL SELECT 'MEMORY_INDEX', 'memory_indexes', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.memory_indexes AS t
   UNION ALL SELECT 'SNAPSHOT', 'snapshots', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.snapshots AS t
   UNION ALL SELECT 'BACKUP_VERIFICATION', 'backup_verifications', t.tenant_id, t.id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.backup_verifications AS t
   UNION ALL SELECT 'OUTBOX_ENTRY', 'outbox_events', t.tenant_id, t.aggregate_id, t.status, t.version, t.last_event_id, t.updated_at FROM persistence.outbox_events AS t

@@ -23,6 +23,9 @@ LEFT JOIN (
   UNION ALL SELECT 'DATA_KEY', t.tenant_id, t.id, t.version FROM persistence.data_keys AS t
   UNION ALL SELECT 'SECRET', t.tenant_id, t.id, t.version FROM persistence.secrets AS t
   UNION ALL SELECT 'VAULT_ACCESS', t.tenant_id, t.id, t.version FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'MEMORY', t.tenant_id, t.id, t.version FROM persistence.memories AS t
+  UNION ALL SELECT 'MEMORY_RECALL', t.tenant_id, t.id, t.version FROM persistence.memory_recalls AS t
+  UNION ALL SELECT 'MEMORY_INDEX', t.tenant_id, t.id, t.version FROM persistence.memory_indexes AS t
   UNION ALL SELECT 'SNAPSHOT', t.tenant_id, t.id, t.version FROM persistence.snapshots AS t
   UNION ALL SELECT 'BACKUP_VERIFICATION', t.tenant_id, t.id, t.version FROM persistence.backup_verifications AS t
 ) AS x ON x.kind = e.aggregate_type AND x.tenant_id = e.tenant_id AND x.id = e.aggregate_id

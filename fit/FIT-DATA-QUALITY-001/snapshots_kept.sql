@@ -10,4 +10,4 @@ SELECT
 FROM persistence.snapshots AS s
 WHERE s.verified_at IS NOT NULL
 GROUP BY s.tenant_id, s.snapshot_kind, s.subject
-HAVING bool_and(s.status = 'DELETED')
+HAVING bool_and(s.status = 'DELETED' AND s.error_details IS NULL)

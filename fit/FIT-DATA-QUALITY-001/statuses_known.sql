@@ -15,6 +15,9 @@ FROM (
   UNION ALL SELECT 'data_keys', t.id, t.status, t.updated_at FROM persistence.data_keys AS t
   UNION ALL SELECT 'secrets', t.id, t.status, t.updated_at FROM persistence.secrets AS t
   UNION ALL SELECT 'vault_accesses', t.id, t.status, t.updated_at FROM persistence.vault_accesses AS t
+  UNION ALL SELECT 'memories', t.id, t.status, t.updated_at FROM persistence.memories AS t
+  UNION ALL SELECT 'memory_recalls', t.id, t.status, t.updated_at FROM persistence.memory_recalls AS t
+  UNION ALL SELECT 'memory_indexes', t.id, t.status, t.updated_at FROM persistence.memory_indexes AS t
   UNION ALL SELECT 'snapshots', t.id, t.status, t.updated_at FROM persistence.snapshots AS t
   UNION ALL SELECT 'outbox_events', t.id, t.status, t.updated_at FROM persistence.outbox_events AS t
   UNION ALL SELECT 'backup_verifications', t.id, t.status, t.updated_at FROM persistence.backup_verifications AS t

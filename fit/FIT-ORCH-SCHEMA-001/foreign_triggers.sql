@@ -14,5 +14,7 @@ WHERE NOT t.tgisinternal
     ('outbox_events', 'requeue_by_update', 'persistence.requeue_by_update'),
     ('secrets', 'refuse_lost_keys', 'persistence.refuse_lost_keys'),
     ('data_keys', 'refuse_lost_keys', 'persistence.refuse_lost_keys'),
-    ('snapshots', 'refuse_last_snapshot', 'persistence.refuse_last_snapshot')
+    ('snapshots', 'refuse_last_snapshot', 'persistence.refuse_last_snapshot'),
+    ('memories', 'drop_vectors', 'persistence.drop_vectors'),
+    ('memory_indexes', 'drop_vectors', 'persistence.drop_vectors')
   )

@@ -19,6 +19,10 @@ TABLES = (
     "runs",
     "steps",
     "tool_calls",
+    "memories",
+    "memory_indexes",
+    "memory_recalls",
+    "memory_vectors",
     "effects",
     "run_checkpoints",
     "data_keys",
@@ -114,6 +118,10 @@ FUNCTIONS = (
     "fold_data_keys",
     "fold_secrets",
     "fold_vault_accesses",
+    "fold_memories",
+    "fold_memory_recalls",
+    "fold_memory_indexes",
+    "drop_vectors",
     "fold_snapshots",
     "fold_kind",
     "queue_requests",
@@ -130,6 +138,7 @@ FUNCTIONS = (
     "read_secret",
     "read_subject_key",
     "present_data_key",
+    "index_memories",
     "drawn_streams",
     "due_streams",
     "outbox_tokens",
@@ -172,7 +181,9 @@ SYSTEM_FUNCTIONS = (
     "set_outbox_limit",
     "list_outbox_limits",
     "record_backup_verification",
+    "append_snapshot_event",
     "record_system_snapshot",
+    "record_snapshot_proof",
     "issue_token",
     "revoke_token",
     "authenticate_token",
@@ -217,6 +228,7 @@ def upgrade() -> None:
     apply("triggers/requeue_by_update.v1.sql")
     apply("triggers/refuse_lost_keys.v1.sql")
     apply("triggers/refuse_last_snapshot.v1.sql")
+    apply("triggers/drop_vectors.v1.sql")
     for table in TABLES:
         if table == "user_tenants":
             apply("policies/membership.v1.sql")

@@ -28,6 +28,7 @@ class BackupRefused(PersistenceError):
 class Backup(Model):
     """One backup. parent: the label of the backup that it continues; None for a whole one. size: bytes on disk.
 
+    of_snapshot: taken for a snapshot of the system, and deleted when none needs it.
     timeline: of the cluster's history: a restored cluster is on another. superuser: who can log in to a copy of it.
     """
 
@@ -42,6 +43,7 @@ class Backup(Model):
     timeline: int
     superuser: str = Field(pattern=_NAME)
     size: int
+    of_snapshot: bool = False
 
     @property
     def ended_at(self) -> datetime:

@@ -37,10 +37,19 @@ SELECT
 """
 
 
-def take(store: BackupStore, admin_dsn: str, settings: Settings, *, full: bool = False, refused: Collection[str] = ()) -> Backup:
+def take(
+    store: BackupStore,
+    admin_dsn: str,
+    settings: Settings,
+    *,
+    full: bool = False,
+    refused: Collection[str] = (),
+    of_snapshot: bool = False,
+) -> Backup:
     """A backup by pg_basebackup, with the WAL that it needs and a manifest of digests.
 
-    full: whole even where it could continue the newest one. refused: labels that must not be continued. admin_dsn: a login with REPLICATION.
+    full: whole even where it could continue the newest one. refused: labels that must not be continued. of_snapshot: see
+    Backup. admin_dsn: a login with REPLICATION.
     Raises ServerError with the program's own words; nothing is left behind then.
     """
     about = _about(admin_dsn)
@@ -58,6 +67,7 @@ def take(store: BackupStore, admin_dsn: str, settings: Settings, *, full: bool =
         hand_over(place)
         _copy(store, label, parent, admin_dsn, settings)
         backup = Backup(
+            of_snapshot=of_snapshot,
             label=label,
             kind="incremental" if parent else "full",
             parent=parent.label if parent else None,

@@ -17,7 +17,14 @@ NEW: Final = "new"
 """The state before there is anything."""
 
 DATA: Final = ("aggregates", "transitions", "event_types", "tables", "rules")
-PROSE: Final = ("CANON-PERSISTENCE-001", "CANON-ORCH-STATE-001", "CANON-EVENTS-001", "CANON-TRACE-001", "CANON-VAULT-001")
+PROSE: Final = (
+    "CANON-PERSISTENCE-001",
+    "CANON-ORCH-STATE-001",
+    "CANON-EVENTS-001",
+    "CANON-TRACE-001",
+    "CANON-VAULT-001",
+    "CANON-MEMORY-001",
+)
 
 
 class Canon:
@@ -168,14 +175,14 @@ class Canon:
         return [{**shared, **row} for row in (current, *past)]
 
     def _consequences(self, kind: EventType) -> dict[str, bool]:
-        """What the write path has to look at. may_begin: needs no cause when it is first; ends: leaves the open statuses of what may
-        have parts; cancels: parts are to be cancelled with it.
+        """What the write path has to look at. may_begin: needs no cause when it is first, for it need not be part of anything; ends: leaves the
+        open statuses of what may have parts; cancels: parts are to be cancelled with it.
         """
         way, aggregate = self.transitions[kind.aggregate][kind.name], self.aggregates[kind.aggregate]
         has_parts = any(whole.aggregate == kind.aggregate for part in self.aggregates.values() for whole in part.part_of.values())
         ends = has_parts and bool(aggregate.open) and way.target not in aggregate.open
         return {
-            "may_begin": NEW in way.sources and not any(column == "run_id" for column in aggregate.part_of),
+            "may_begin": NEW in way.sources and not kind.caused and "run_id" not in kind.data.get("required", ()),
             "ends": ends,
             "cancels": ends and way.target in {"CANCELLED", "SKIPPED"},
         }

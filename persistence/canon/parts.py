@@ -55,6 +55,7 @@ class EventType(_Part):
     stamps: str | None = None
     counts: str | None = None
     clears: tuple[str, ...] = ()
+    caused: bool = False
     create: tuple[str, ...] = ()
     data: dict[str, Any]
     past: dict[int, PastVersion] = {}

@@ -79,7 +79,7 @@ def replay(
 def state(
     run_id: Annotated[str, typer.Option("--run", help="The run.")],
     tenant: Annotated[
-        str | None, typer.Option("--tenant", help="Id of its tenant, where two tenants have a run of that id.")
+        str | None, typer.Option("--tenant", help="Its tenant, by name or id, where two tenants have a run of that id.")
     ] = None,
     at: Annotated[
         str | None,
@@ -91,12 +91,11 @@ def state(
     """Show a run as it was at a moment: folded from its events up to then. The login needs persistence_auditor."""
     wanted = parse_id(run_id, "run")
     moment, sequence_number = _place(at)
-    tenant_id = parse_id(tenant, "tenant") if tenant else None
 
     async def go() -> RunState:
         settings = settings_for(data_dir)
         async with open_server(settings) as server, connected(server.audit_dsn, settings) as connection:
-            return await run_at(connection, wanted, moment=moment, sequence_number=sequence_number, tenant_id=tenant_id)
+            return await run_at(connection, wanted, moment=moment, sequence_number=sequence_number, tenant=tenant)
 
     found = run(go())
     if output is Format.JSON:

@@ -14,6 +14,7 @@ from persistence.cli.console import (
     OutputFormat,
     TenantOption,
     console,
+    error_console,
     find_tenant,
     print_json,
     print_rows,
@@ -28,12 +29,13 @@ from persistence.errors import ConfigurationError, InvalidInput, NotFound
 from persistence.models import Snapshot
 from persistence.plane import Plane
 from persistence.queries.words import clock
-from persistence.secrets.recorded_vault import vault_folder
+from persistence.secrets.recorded_vault import open_vault, vault_folder
 from persistence.snapshots import Retention, SnapshotStore, Subject, prune, restore, take, verify
-from persistence.snapshots.manifest import ARCHIVE, Kind
+from persistence.snapshots.manifest import ARCHIVE, Kind, SnapshotRefused
 from persistence.snapshots.retention import delete
-from persistence.snapshots.system import SystemSnapshot, SystemSnapshots, system_roots
-from persistence.snapshots.taking import snapshots_of
+from persistence.snapshots.system import RecordedSnapshot, SystemSnapshot, SystemSnapshots, system_roots
+from persistence.snapshots.taking import adopt, snapshots_of
+from persistence.workspaces.jail import FILE_MODE, open_plain
 
 app = typer.Typer(
     help="Copies of the state on disk, each at one position of the log. Of all there is: persistence snapshot system.",
@@ -43,7 +45,16 @@ app = typer.Typer(
 system = typer.Typer(help="Of all there is on this machine: server, vault, configuration, data files, logs.", no_args_is_help=True)
 app.add_typer(system, name="system")
 
-Which = Annotated[str, typer.Argument(help="The snapshot's folder, such as 2026-01-31T120000Z; latest: the newest.")]
+Last = Annotated[int, typer.Option(min=0, help="So many of the newest stay.")]
+Daily = Annotated[int, typer.Option(min=0, help="And the newest of each of so many days,")]
+Weekly = Annotated[int, typer.Option(min=0, help="weeks,")]
+Monthly = Annotated[int, typer.Option(min=0, help="and months.")]
+KindOf = Annotated[str | None, typer.Option("--kind", help="Only those of a tenant, agent or conversation.")]
+Of = Annotated[str | None, typer.Option(help="Only those of this agent or conversation.")]
+Which = Annotated[
+    str,
+    typer.Argument(help="The snapshot's folder, such as 2026-01-31T120000Z; latest: the newest that was not taken by a restore."),
+]
 
 
 def _subject(kind: str, of: str | None) -> Subject:
@@ -58,10 +69,27 @@ def _subject(kind: str, of: str | None) -> Subject:
     )
 
 
-async def find_snapshot(plane: Plane, tenant_id: UUID, folder: str) -> Snapshot:
-    """Raises NotFound."""
-    there = await snapshots_of(plane, tenant_id, None, actor=operator())
-    found = next((item for item in there if folder in {"latest", item.folder, str(item.id)}), None)
+async def find_snapshot(plane: Plane, tenant_id: UUID, folder: str, kind: str | None = None, of: str | None = None) -> Snapshot:
+    """A snapshot by its folder or id; ``latest``: what one would go back to: not what was taken before going back, and not what was refused.
+
+    kind, of: only those of this. Raises NotFound; InvalidInput where ``latest`` could be of several.
+    """
+    there = [
+        item
+        for item in await snapshots_of(plane, tenant_id, None, actor=operator())
+        if kind in {None, item.snapshot_kind} and of in {None, item.subject}
+    ]
+    if folder == "latest":
+        there = [item for item in there if item.cause != "restore" and item.status != "REFUSED"]
+        if len(subjects := sorted({item.of for item in there})) > 1:
+            raise InvalidInput(
+                f"latest: there are snapshots of {', '.join(subjects[:5])}{' and others' if len(subjects) > 5 else ''}",
+                hint="say which: --kind agent --of agent:NAME, --kind tenant, or the folder",
+                field="which",
+            )
+        found = next(iter(there), None)
+    else:
+        found = next((item for item in there if folder in {item.folder, str(item.id)}), None)
     if found is None:
         raise NotFound(f"there is no snapshot {folder!r} of this tenant", hint="persistence snapshot list")
     return found
@@ -96,6 +124,7 @@ def take_(
             f"{taken.folder} of {taken.of}, {taken.size_bytes:,} bytes, position {taken.position}: {place}",
             highlight=False,
             soft_wrap=True,
+            markup=False,
         )
 
 
@@ -113,7 +142,7 @@ def list_(tenant: TenantOption = None, data_dir: DataDir = None, output: OutputF
         print_json(found)
         return
     print_rows(
-        ("folder", "of", "status", "bytes", "position", "why", "by", "verified", "restored"),
+        ("folder", "of", "status", "bytes", "position", "why", "by", "verified", "restored", "refused for"),
         [
             (
                 s.folder,
@@ -125,6 +154,7 @@ def list_(tenant: TenantOption = None, data_dir: DataDir = None, output: OutputF
                 s.actor,
                 clock(s.verified_at),
                 clock(s.restored_at),
+                (s.error_details or {}).get("message") if s.status == "REFUSED" else None,
             )
             for s in found
         ],
@@ -134,6 +164,8 @@ def list_(tenant: TenantOption = None, data_dir: DataDir = None, output: OutputF
 @app.command("verify")
 def verify_(
     which: Which = "latest",
+    kind: KindOf = None,
+    of: Of = None,
     tenant: TenantOption = None,
     code: Code = None,
     data_dir: DataDir = None,
@@ -144,7 +176,7 @@ def verify_(
     async def go() -> Snapshot:
         async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
-            snapshot = await find_snapshot(plane, found.tenant_id, which)
+            snapshot = await find_snapshot(plane, found.tenant_id, which, kind, of)
             await _unlocked_for(plane, snapshot, code)
             return await verify(plane, snapshot, actor=operator())
 
@@ -152,11 +184,16 @@ def verify_(
     if output is Format.JSON:
         print_json(snapshot)
     elif snapshot.status == "VERIFIED":
-        console.print(f"{snapshot.folder} is good: {snapshot.findings}", highlight=False, soft_wrap=True)
+        console.print(f"{snapshot.folder} is good: {snapshot.findings}", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(
-            f"{snapshot.folder} is refused: {snapshot.error_details['message']}", style="bold red", highlight=False, soft_wrap=True
+            f"{snapshot.folder} is refused: {snapshot.error_details['message']}",
+            style="bold red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
+        console.print("put its folder, and those that it goes on from, back from a copy and verify again; or take one with --full")
     if snapshot.status != "VERIFIED":
         raise typer.Exit(1)
 
@@ -165,6 +202,8 @@ def verify_(
 def restore_(
     which: Which,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what differs, and change nothing.")] = False,
+    kind: KindOf = None,
+    of: Of = None,
     tenant: TenantOption = None,
     code: Code = None,
     data_dir: DataDir = None,
@@ -175,11 +214,14 @@ def restore_(
     async def go() -> Any:
         async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
-            snapshot = await find_snapshot(plane, found.tenant_id, which)
+            snapshot = await find_snapshot(plane, found.tenant_id, which, kind, of)
             await _unlocked_for(plane, snapshot, code)
             return await restore(plane, snapshot, actor=operator(), dry_run=dry_run)
 
     done = run(go())
+    error_console.print(
+        f"snapshot {done.snapshot.folder} of {done.snapshot.of}, position {done.snapshot.position}", markup=False, highlight=False
+    )
     if output is Format.JSON:
         print_json(
             {
@@ -201,7 +243,7 @@ def restore_(
         )
         return
     print_rows(
-        ("run", "type", "what", "then", "now", "action", ""),
+        ("id", "type", "what", "then", "now", "action", ""),
         [(d.run_id, d.run_type, d.what, d.then, d.now, d.action, d.reason) for d in done.differences],
     )
     verb = "can be" if dry_run else "were"
@@ -214,6 +256,8 @@ def restore_(
 def delete_(
     which: Which,
     reason: Annotated[str, typer.Option(help="Why. It is on the record.")],
+    kind: KindOf = None,
+    of: Of = None,
     tenant: TenantOption = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -222,17 +266,17 @@ def delete_(
     async def go() -> Snapshot:
         async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
-            return await delete(plane, await find_snapshot(plane, found.tenant_id, which), reason, actor=operator())
+            return await delete(plane, await find_snapshot(plane, found.tenant_id, which, kind, of), reason, actor=operator())
 
     console.print(f"deleted {run(go()).folder}", highlight=False)
 
 
 @app.command("prune")
 def prune_(
-    last: Annotated[int, typer.Option(min=0, help="So many of the newest stay.")] = 10,
-    daily: Annotated[int, typer.Option(min=0, help="And the newest of each of so many days,")] = 7,
-    weekly: Annotated[int, typer.Option(min=0, help="weeks,")] = 4,
-    monthly: Annotated[int, typer.Option(min=0, help="and months.")] = 12,
+    last: Last = 10,
+    daily: Daily = 7,
+    weekly: Weekly = 4,
+    monthly: Monthly = 12,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which would go.")] = False,
     tenant: TenantOption = None,
     data_dir: DataDir = None,
@@ -245,13 +289,15 @@ def prune_(
             return await prune(plane, found.tenant_id, Retention(last, daily, weekly, monthly), actor=operator(), dry_run=dry_run)
 
     for item in run(go()):
-        console.print(f"{'would delete' if dry_run else 'deleted'} {item.folder} of {item.of}", highlight=False)
+        console.print(f"{'would delete' if dry_run else 'deleted'} {item.folder} of {item.of}", markup=False, highlight=False)
 
 
 @app.command("export")
 def export(
     which: Which,
     file: Annotated[Path, typer.Argument(help="The zip to write.", dir_okay=False)],
+    kind: KindOf = None,
+    of: Of = None,
     tenant: TenantOption = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -260,7 +306,7 @@ def export(
     async def go() -> None:
         async with Plane(settings=settings_for(data_dir)) as plane:
             found = await find_tenant(plane, tenant)
-            snapshot = await find_snapshot(plane, found.tenant_id, which)
+            snapshot = await find_snapshot(plane, found.tenant_id, which, kind, of)
             store = SnapshotStore.of(plane.settings, found.tenant_id)
             manifest = store.manifest(snapshot)
             if manifest.parent is not None:
@@ -269,17 +315,36 @@ def export(
                 )
             if file.exists():
                 raise ConfigurationError(f"{file}: there is something already", hint="choose another name")
-            shutil.copyfile(store.place(snapshot.folder) / ARCHIVE, file)
+            with open_plain(store.place(snapshot.folder) / ARCHIVE) as source, file.open("xb") as target:
+                file.chmod(FILE_MODE)
+                shutil.copyfileobj(source, target)
 
     run(go())
     console.print(f"wrote {file}", highlight=False)
 
 
+@app.command("adopt")
+def adopt_(
+    folder: Annotated[str, typer.Argument(help="The folder's name, such as 2026-01-31T120000Z.")],
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Record a snapshot that this database does not know, as after it was restored from a backup. Verify it then."""
+
+    async def go() -> Snapshot:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            found = await find_tenant(plane, tenant)
+            return await adopt(plane, found.tenant_id, folder, actor=operator())
+
+    taken = run(go())
+    console.print(
+        f"recorded {taken.folder} of {taken.of}: persistence snapshot verify {taken.folder}", markup=False, highlight=False
+    )
+
+
 @system.command("take")
 def take_system(
-    full: Annotated[
-        bool, typer.Option("--full", help="The server whole, even where its last backup could be gone on from.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Everything, even where the last one could be gone on from.")] = False,
     data_dir: DataDir = None,
     output: OutputFormat = Format.TABLE,
 ) -> None:
@@ -290,13 +355,16 @@ def take_system(
     async def go() -> SystemSnapshot:
         async with open_server(settings) as server:
             return await asyncio.to_thread(
-                SystemSnapshots(settings).take, server.for_administration, roots, actor=operator(), full=full
+                SystemSnapshots(settings).take, server.for_administration, server.audit_dsn, roots, actor=operator(), full=full
             )
 
     taken = run(go())
+    for name in taken.left_out:
+        error_console.print(f"left out, for its name cannot be shown: {name}", markup=False, highlight=False)
     if output is Format.JSON:
         print_json(
             {
+                "left_out": taken.left_out,
                 "folder": taken.manifest.folder,
                 "path": str(taken.path),
                 "backup": taken.manifest.backup,
@@ -317,13 +385,39 @@ def take_system(
 
 @system.command("list")
 def list_system(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None:
-    """List the snapshots of all there is, the newest last."""
-    store = SystemSnapshots(settings_for(data_dir))
-    found = [store.get(folder) for folder in store.all()]
+    """List the snapshots of all there is, the newest first, and what the log says of each."""
+    settings = settings_for(data_dir)
+    snapshots = SystemSnapshots(settings)
+
+    async def go() -> list[dict[str, object]]:
+        async with open_server(settings) as server:
+            recorded = {item.id: item for item in await asyncio.to_thread(snapshots.recorded, server.for_administration)}
+        found: list[dict[str, object]] = []
+        for folder in reversed(snapshots.store.all()):
+            try:
+                manifest = snapshots.store.get(folder)
+            except SnapshotRefused as refusal:
+                found.append({"folder": folder, "status": "UNREADABLE", "why": refusal.message})
+                continue
+            said = recorded.get(manifest.snapshot_id)
+            found.append(
+                {
+                    "folder": folder,
+                    "status": "NOT RECORDED" if said is None else said.status,
+                    "verified_at": None if said is None else said.verified_at,
+                    "backup": manifest.backup,
+                    "position": manifest.position,
+                    "files": len(manifest.files),
+                }
+            )
+        return found
+
+    found = run(go())
     if output is Format.JSON:
-        print_json([{"folder": m.folder, "backup": m.backup, "position": m.position, "files": len(m.files)} for m in found])
-    else:
-        print_rows(("folder", "backup", "position", "files"), [(m.folder, m.backup, m.position, len(m.files)) for m in found])
+        print_json(found)
+        return
+    columns = ("folder", "status", "verified_at", "backup", "position", "files", "why")
+    print_rows(columns, [tuple(row.get(column) for column in columns) for row in found])
 
 
 @system.command("verify")
@@ -332,10 +426,10 @@ def verify_system(which: Which = "latest", data_dir: DataDir = None) -> None:
     settings = settings_for(data_dir)
 
     async def go() -> tuple[str, str | None]:
-        store = SystemSnapshots(settings)
-        folder = store.newest().folder if which == "latest" else which
+        snapshots = SystemSnapshots(settings)
+        folder = snapshots.store.newest().folder if which == "latest" else which
         async with open_server(settings) as server:
-            return folder, await store.verify(folder, server.for_administration, actor=operator())
+            return folder, await snapshots.verify(folder, server.for_administration, actor=operator())
 
     folder, refusal = run(go())
     if refusal is not None:
@@ -351,18 +445,55 @@ def restore_system(
     data_dir: DataDir = None,
 ) -> None:
     """Make a new data directory of a snapshot. The log goes on in a new epoch, and the outbox waits: see persistence restore."""
-    store = SystemSnapshots(settings_for(data_dir))
-    done = store.restore(store.newest().folder if which == "latest" else which, into)
+    settings = settings_for(data_dir)
+    snapshots = SystemSnapshots(settings)
+    folder = snapshots.store.newest().folder if which == "latest" else which
+    vault = open_vault(settings).file.path
+    done = snapshots.restore(folder, into, vault=vault)
     console.print(
-        f"restored into {into}: epoch {done.epoch}, {len(done.held)} entries of the outbox wait", highlight=False, soft_wrap=True
+        f"restored {folder} into {into}: epoch {done.epoch}, {len(done.held)} entries of the outbox wait",
+        highlight=False,
+        soft_wrap=True,
     )
-    console.print(
-        "persistence restore held lists them; persistence vault check --mend after it, where a vault is used", highlight=False
-    )
+    console.print("persistence restore held lists them", highlight=False)
+    if vault.is_file():
+        console.print(
+            "before anything else, there: persistence vault check --mend, which erases again who was erased since", style="bold"
+        )
+
+
+@system.command("prune")
+def prune_system(
+    last: Last = 10,
+    daily: Daily = 7,
+    weekly: Weekly = 4,
+    monthly: Monthly = 12,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which would go.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete those that need not stay, and the backups that only they had. The last one that was verified always stays."""
+    settings = settings_for(data_dir)
+
+    async def go() -> list[RecordedSnapshot]:
+        async with open_server(settings) as server:
+            return await asyncio.to_thread(
+                SystemSnapshots(settings).prune,
+                Retention(last, daily, weekly, monthly),
+                server.for_administration,
+                actor=operator(),
+                dry_run=dry_run,
+            )
+
+    for item in run(go()):
+        console.print(f"{'would delete' if dry_run else 'deleted'} {item.folder}", highlight=False)
 
 
 async def _unlocked_for(plane: Plane, snapshot: Snapshot, code: str | None) -> None:
     """Opens the vault where a snapshot is sealed by it."""
     store = SnapshotStore.of(plane.settings, snapshot.tenant_id)
-    if any(manifest.sealing for manifest in store.chain(snapshot)):
+    try:
+        is_sealed = any(manifest.sealing for manifest in store.chain(snapshot))
+    except SnapshotRefused:
+        return  # whoever reads it says what is wrong
+    if is_sealed:
         await unlocked(plane, code)

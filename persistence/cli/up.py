@@ -33,6 +33,7 @@ from persistence.queries.database_state import database_state
 from persistence.queries.trace import trace_run
 from persistence.sample import add_sample_handlers, play
 from persistence.settings import Settings
+from persistence.stores.memory import Backends
 
 _log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ def demo(data_dir: DataDir = None) -> None:
 
 def _run(settings: Settings, app: str | None, port: int | None, *, stays: bool) -> None:
     set_up_logging("warning", to_terminal=sys.stderr.isatty())
-    worker = add_builtin_handlers(load_worker(app) if app else Worker())
+    worker = load_worker(app) if app else Worker()
     add_sample_handlers(worker)
     run(_work(settings, worker, port, stays=stays))
 
@@ -71,13 +72,13 @@ async def _work(settings: Settings, worker: Worker, port: int | None, *, stays: 
     async with open_server(settings) as server:
         if not server.is_embedded and server.admin_dsn:
             Migrator(server.admin_dsn).up()
-        async with Plane(settings=settings) as plane:
+        async with Plane(settings=settings) as plane, Backends(plane) as backends:
             console.print(
                 f"server   {'embedded, ' + str(settings.data_dir) if server.is_embedded else 'by PERSISTENCE_DSN'}", highlight=False
             )
             tenant, is_first = await _first_tenant(plane)
             console.print(f"tenant   {tenant.name} {tenant.tenant_id}", highlight=False)
-            delivering = asyncio.create_task(worker.run(plane, stop))
+            delivering = asyncio.create_task(add_builtin_handlers(worker, backends=backends).run(plane, stop))
             try:
                 if is_first or not stays:
                     await _show_sample(plane, tenant, stop)

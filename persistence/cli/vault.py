@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import os
+import shutil
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from persistence.cli.tenant import operator
 from persistence.errors import ConfigurationError, InvalidInput, NotFound, UnlockRefused, VaultLocked
 from persistence.plane import Plane
 from persistence.secrets import RecordedVault
-from persistence.secrets.checking import check_all, check_no_other, mend, rewrap_all
-from persistence.secrets.recorded_vault import openers_of
+from persistence.secrets.checking import check_all, check_no_other, give_up, mend, rewrap_all
+from persistence.secrets.recorded_vault import LATER, openers_of
 from persistence.settings import Settings
 from persistence.vault import Opener, Vault
 from persistence.vault.derivation import to_text
@@ -27,6 +28,9 @@ from persistence.vault.keys import Keys
 from persistence.vault.vault import check_opener, otpauth, write_key_file
 
 T = TypeVar("T")
+
+COPIES: Final = "copies of the vault's file are out of date: copy it again"
+"""Said after what an older copy does not know, or does not open any more."""
 
 app = typer.Typer(
     help="The vault: what seals secrets and personal data. It asks for the passphrase, unless the environment opens it.",
@@ -128,6 +132,9 @@ def init(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Let a key file or the environment alone open it.")
     ] = False,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="The former vault is lost for good: destroy, on the record, all that nobody can open.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Make the vault. Whoever loses all that opens it loses what it seals: keep a passphrase, or a key file, in a second place."""
@@ -135,21 +142,31 @@ def init(
     given = openers_of(settings) if no_passphrase else [opener for opener in openers_of(settings) if opener.kind != "passphrase"]
     if no_passphrase and not (key_file or environment or given):
         raise ConfigurationError("nothing would open this vault", hint="leave out --no-passphrase, or give --key-file PATH")
-    passphrase = None if no_passphrase else ask_passphrase("new passphrase", _ENVIRONMENT, twice=True)
+    vault = _vault(data_dir)
+    passphrase = None if no_passphrase or vault.exists else ask_passphrase("new passphrase", _ENVIRONMENT, twice=True)
     if passphrase is not None:
         check_opener(Opener("passphrase", passphrase))
-    vault = _vault(data_dir)
-    if vault.exists:
+    if vault.exists and not lost:
         raise ConfigurationError(f"there is a vault in {vault.file.folder} already", hint="persistence vault status")
-    openers = [*_made(settings, key_file=key_file, environment=environment, passphrase=passphrase), *given]
 
     async def go() -> Document:
         async with Plane(settings=settings) as plane:
             mine = plane.vault
             mine.actor = operator()
-            await check_no_other(plane.server.audit_dsn)
-            mine.vault.create(openers)
-            return await mine.changed("created")
+            if not lost:
+                await check_no_other(plane.server.audit_dsn)
+            if vault.exists:  # --lost was begun before, and did not end
+                document = (await unlocked(plane)).vault.document()
+            else:
+                openers = [*_made(settings, key_file=key_file, environment=environment, passphrase=passphrase), *given]
+                mine.vault.create(openers)
+                document = await mine.changed("created")
+            if lost:
+                gone = await give_up(plane.server.audit_dsn, document.vault_id, plane.transaction, actor=operator())
+                console.print(
+                    f"{gone['secrets']} secrets and {gone['keys']} keys that nobody can open are destroyed", highlight=False
+                )
+            return document
 
     document = run(go())
     console.print(f"vault {document.vault_id} is in {vault.file.path}", highlight=False, soft_wrap=True)
@@ -231,6 +248,7 @@ def rotate(code: Code = None, data_dir: DataDir = None) -> None:
     """Begin a new term: what is wrapped from now on is wrapped with a new key. What is there stays readable; `vault rewrap` brings it along."""
     document = _changed("rotated", lambda keys: keys.rotated(), data_dir, code)
     console.print(f"term {document.last_term} has begun; persistence vault rewrap brings what is older along", highlight=False)
+    console.print(COPIES, highlight=False)
 
 
 @app.command("rewrap")
@@ -261,6 +279,8 @@ def rewrap(
     else:
         words = f"{done['keys']} keys and {done['secrets']} secrets rewrapped, {done['destroyed']} keys destroyed"
         console.print(words, highlight=False)
+        if end_terms:
+            console.print(f"{COPIES}; older ones open nothing of it any more", highlight=False)
         if done["problems"]:
             console.print(f"{done['problems']} do not open: persistence vault check says which", style="bold red", highlight=False)
     if done["problems"]:
@@ -314,6 +334,27 @@ def rekey(
 
     document = _with_vault(work, data_dir, code)
     console.print(f"rekeyed; {', '.join(item.name for item in document.unlockers)} opens it", highlight=False)
+    console.print(f"{COPIES}; start processes again that were given the former passphrase", highlight=False)
+
+
+def _later(settings: Settings, vault: RecordedVault) -> Vault | None:
+    """The later file that a restore put beside the vault, for what was erased since. Raises ConfigurationError for another vault's."""
+    later = Vault(vault.vault.file.folder / LATER, vault.vault.config, openers_of(settings))
+    if not later.exists:
+        return None
+    if later.document().vault_id != vault.vault.document().vault_id:
+        raise ConfigurationError(f"{later.file.path}: is another vault's", hint="remove it")
+    return later
+
+
+def _erasures_of(settings: Settings, later: Vault, code: str | None) -> Sequence[str]:
+    """What a later file says was erased, proven by opening it."""
+    opener = next(iter(openers_of(settings)), None)
+    if opener is None:
+        opener = Opener("passphrase", ask_passphrase(f"passphrase of {later.file.path}", _ENVIRONMENT))
+    erased = later.unlock(opener, code).erased
+    later.lock()
+    return list(erased)
 
 
 @app.command("check")
@@ -326,14 +367,21 @@ def check(
     """Open every key, secret and entry, and say which do not open. Exit status 1 when there is one."""
 
     async def work(plane: Plane, vault: RecordedVault) -> dict[str, Any]:
+        again = None
         if mend_:
-            await mend(plane.server.audit_dsn, vault, plane.transaction, actor=operator())
-        return await check_all(plane.server.audit_dsn, vault)
+            later = _later(plane.settings, vault)
+            also = () if later is None else await asyncio.to_thread(_erasures_of, plane.settings, later, code)
+            again = await mend(plane.server.audit_dsn, vault, plane.transaction, actor=operator(), also=also)
+            if later is not None:
+                shutil.rmtree(later.file.folder)
+        return {**await check_all(plane.server.audit_dsn, vault), "erased_again": again}
 
     found = _with_vault(work, data_dir, code)
     if output is Format.JSON:
         print_json(found)
     else:
+        if found["erased_again"] is not None:
+            console.print(f"{found['erased_again']} keys that had been erased are destroyed again", highlight=False)
         console.print(f"{found['keys']} keys, {found['secrets']} secrets and {found['entries']} entries open", highlight=False)
         for problem in found["problems"]:
             console.print(problem, style="bold red", highlight=False, soft_wrap=True)
@@ -361,6 +409,9 @@ def accept_older(
             return await vault.changed("restored")
 
     console.print(f"generation {run(go()).generation} it is", highlight=False)
+    console.print(
+        "persistence vault check says what it does not open; persistence secret rotate lets tenants go on", highlight=False
+    )
 
 
 @unlockers.command("add")
@@ -481,10 +532,14 @@ def remove_entry(name: Name, code: Code = None, data_dir: DataDir = None) -> Non
 
 
 def read_value(file: Path | None) -> bytearray:
-    """A secret's value: of a file, of a prompt, or of standard input without its last line end. Raises ConfigurationError, InvalidInput."""
+    """A secret's value: of a file, of a prompt, or of standard input; of one line without its line end. Raises ConfigurationError, InvalidInput."""
     try:
         if file is not None:
             raw = file.read_bytes()
+            if (
+                raw.endswith(b"\n") and raw.count(b"\n") == 1
+            ):  # what editors add to one line; a key of several lines ends as it does
+                raw = raw.removesuffix(b"\n").removesuffix(b"\r")
         elif sys.stdin.isatty():
             raw = getpass.getpass("value: ").encode()
         else:

@@ -1,12 +1,14 @@
 """persistence worker: the process that delivers effects."""
 
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 from prometheus_client import start_http_server
 
@@ -16,6 +18,10 @@ from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
 from persistence.outbox.processes import Supervisor, beat, process_number, this_command_without
 from persistence.plane import Plane
+from persistence.secrets.recorded_vault import openers_of
+from persistence.stores.memory import Backends
+
+_log = structlog.get_logger(__name__)
 
 
 def worker(
@@ -54,8 +60,6 @@ def worker(
     """Deliver effects until SIGTERM or Ctrl-C; then finish or hand back what is held."""
     set_up_logging(log_level, to_terminal=sys.stderr.isatty(), settings=settings_for(data_dir), agent="system:worker")
     chosen = load_worker(app) if app else Worker()
-    if builtin:
-        add_builtin_handlers(chosen)
     if poll_only:
         chosen.listen = False
     if poll_interval is not None:
@@ -70,8 +74,11 @@ def worker(
         if metrics_port is not None:
             offer_metrics(metrics_host, metrics_port + process_number() - 1)
         beating = asyncio.create_task(beat(stop, max_memory))
-        async with Plane(settings=settings_for(data_dir)) as plane:
+        async with Plane(settings=settings_for(data_dir)) as plane, Backends(plane) as backends:
             lock_on_signal(plane)
+            warn_of_closed_vault(plane)
+            if builtin:
+                add_builtin_handlers(chosen, backends=backends)
             await chosen.run(plane, stop)
         await beating
 
@@ -108,12 +115,22 @@ def stop_on_signals() -> asyncio.Event:
 
 
 def lock_on_signal(plane: Plane) -> None:
-    """Locks the process's vault at once on SIGUSR1. What the environment gives opens it again when it is needed, but for `persistence vault lock`."""
+    """Locks the vault on SIGUSR1, as ``persistence vault lock`` does: at once, and until somebody unlocks it."""
 
     def on_signal() -> None:
         plane.vault.vault.lock()
+        with contextlib.suppress(OSError):  # a folder that cannot be written has no mark either
+            plane.vault.vault.lock_everywhere()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, on_signal)
+
+
+def warn_of_closed_vault(plane: Plane) -> None:
+    """Says at the start what would otherwise be noticed at the first secret."""
+    vault = plane.vault.vault
+    if vault.exists and (vault.is_locked_by_command or not openers_of(plane.settings)):
+        hint = "persistence vault unlock" if vault.is_locked_by_command else "set PERSISTENCE_VAULT_PASSPHRASE, _KEY or _KEY_FILE"
+        _log.warning("vault_is_closed", hint=hint, what="effects that need a secret wait until it is open")
 
 
 def load_worker(place: str) -> Worker:

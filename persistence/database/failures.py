@@ -85,7 +85,7 @@ _TRANSIENT_STATES: Final = frozenset(
 )
 
 _POINTS_NOWHERE: Final = re.compile(
-    r"(?:runs|steps|tool_calls|effects|run_checkpoints|secrets|vault_accesses)_(?P<column>\w+)_fkey$"
+    r"(?:runs|steps|tool_calls|effects|run_checkpoints|secrets|vault_accesses|memories|memory_recalls|memory_vectors)_(?P<column>\w+)_fkey$"
 )
 
 DATABASE_ERRORS: Final = (

@@ -52,7 +52,12 @@ class Migrator:
         """Runs the migrations that are missing, up to ``revision``."""
         with self._connection() as connection:
             _alembic("command").upgrade(_config(connection), revision)
-            return _status(connection)
+            status = _status(connection)
+            if status.is_current:
+                connection.execute(text("RESET ROLE"))
+                connection.execute(_bootstrap_statement("vectors"))
+                connection.commit()
+            return status
 
     def down(self, revision: str = "-1") -> SchemaStatus:
         """Takes migrations back, down to ``revision`` (``base`` for all)."""
@@ -127,6 +132,8 @@ def offline_script(revision: str = "head") -> str:
         _alembic("command").downgrade(config, revision, sql=True)
     else:
         _alembic("command").upgrade(config, revision, sql=True)
+        if revision.rpartition(":")[2] == "head":
+            buffer.write(f"RESET ROLE;\n\n{_bootstrap_text('vectors')}")
     return buffer.getvalue()
 
 
@@ -145,8 +152,15 @@ def bootstrap(connection: Connection) -> None:
 
 def bootstrap_statements() -> list[TextClause]:
     """What makes the roles and schemas, each of which may be there already."""
-    folder = resource("migrations") / "sql" / "bootstrap"
-    return [verbatim((folder / f"{name}.sql").read_text(encoding="utf-8")) for name in ("roles", "schemas")]
+    return [_bootstrap_statement(name) for name in ("roles", "schemas")]
+
+
+def _bootstrap_statement(name: str) -> TextClause:
+    return verbatim(_bootstrap_text(name))
+
+
+def _bootstrap_text(name: str) -> str:
+    return (resource("migrations") / "sql" / "bootstrap" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def prepare_session(connection: Connection) -> None:

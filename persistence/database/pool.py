@@ -110,6 +110,8 @@ async def service_user(pool: asyncpg.Pool) -> UUID | None:
             user: UUID = await connection.fetchval(_SERVICE_USER)
         except asyncpg.InsufficientPrivilegeError:
             return None
+        except asyncpg.UndefinedFunctionError as error:
+            raise translated(error) from error
         return user
 
 

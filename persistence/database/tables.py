@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    REAL,
     BigInteger,
     Boolean,
     Column,
@@ -26,7 +28,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine, UserDefinedType
@@ -66,7 +68,9 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "xid8": Xid8(),
     "bytea": LargeBinary(),
     "boolean": Boolean(),
+    "tsvector": TSVECTOR(),
     "double precision": Double(),
+    "real[]": ARRAY(REAL()),
 }
 
 
@@ -112,6 +116,9 @@ EFFECTS = table("effects")
 RUN_CHECKPOINTS = table("run_checkpoints")
 DATA_KEYS = table("data_keys")
 SECRETS = table("secrets")
+MEMORIES = table("memories")
+MEMORY_RECALLS = table("memory_recalls")
+MEMORY_INDEXES = table("memory_indexes")
 SNAPSHOTS = table("snapshots")
 VAULT_ACCESSES = table("vault_accesses")
 BACKUP_VERIFICATIONS = table("backup_verifications")

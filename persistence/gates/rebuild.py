@@ -15,7 +15,7 @@ from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.quoting import naming, quote
 from persistence.database.tables import OUTBOX_EVENTS, table
 from persistence.errors import ConfigurationError
-from persistence.gates.replay import TABLES, UNLOGGED, Scope, fold
+from persistence.gates.replay import TABLES, UNLOGGED, UNLOGGED_ARRAY, Scope, fold
 
 QUEUE: Final = "outbox_queue"
 STREAMS: Final = ("outbox_streams", "outbox_marks")
@@ -52,7 +52,7 @@ SET {assignments}
 FROM pg_temp.{table} AS f
 WHERE f.tenant_id = k.tenant_id
   AND f.id = k.id
-  AND to_jsonb(k) - '{state,sealed}'::text[] IS DISTINCT FROM to_jsonb(f) - '{state,sealed}'::text[]
+  AND to_jsonb(k) - {unlogged} IS DISTINCT FROM to_jsonb(f) - {unlogged}
 """
 
 # A record of a delivered effect is missing by right: it was purged.
@@ -204,7 +204,8 @@ async def _write(connection: asyncpg.Connection, names: Sequence[str]) -> dict[s
         assignments = ", ".join(f"{quote(column)} = f.{quote(column)}" for column in columns if column not in kept)
         listed = ", ".join(quote(column) for column in columns)
         restored = await connection.execute(naming(_RESTORE, table=name).replace("{columns}", listed), name == OUTBOX_EVENTS.name)
-        corrected = await connection.execute(naming(_CORRECT, table=name).replace("{assignments}", assignments))
+        correct = naming(_CORRECT, table=name).replace("{assignments}", assignments).replace("{unlogged}", UNLOGGED_ARRAY)
+        corrected = await connection.execute(correct)
         done[name] = _count(corrected), _count(restored)
     return done
 

@@ -18,6 +18,9 @@ from persistence.database.tables import (
     BACKUP_VERIFICATIONS,
     DATA_KEYS,
     EFFECTS,
+    MEMORIES,
+    MEMORY_INDEXES,
+    MEMORY_RECALLS,
     OUTBOX_EVENTS,
     RUN_CHECKPOINTS,
     RUNS,
@@ -36,6 +39,9 @@ TABLES: Final[tuple[Table, ...]] = (
     RUNS,
     STEPS,
     TOOL_CALLS,
+    MEMORIES,
+    MEMORY_INDEXES,
+    MEMORY_RECALLS,
     EFFECTS,
     OUTBOX_EVENTS,
     RUN_CHECKPOINTS,
@@ -47,8 +53,11 @@ TABLES: Final[tuple[Table, ...]] = (
 )
 """The tables that the log is folded into, in the order in which one may need the other."""
 
-UNLOGGED: Final = frozenset({"state", "sealed"})
+UNLOGGED: Final = frozenset({"state", "sealed", "content", "words"})
 """Columns that the log does not hold: it has their digests."""
+
+UNLOGGED_ARRAY: Final = f"'{{{','.join(sorted(UNLOGGED))}}}'::text[]"
+"""The same in SQL."""
 
 _SHOWN: Final = 20
 
@@ -90,7 +99,8 @@ _FOLD: Final = "SELECT persistence.fold_log($1, $2, $3)"
 # of a delivered effect is missing by right.
 _COMPARE: Final = """
 INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
-SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept), to_jsonb(folded) - '{state,sealed}'::text[]
+SELECT $5, coalesce(kept.tenant_id, folded.tenant_id), coalesce(kept.id, folded.id), to_jsonb(kept),
+  to_jsonb(folded) - {unlogged}
 FROM (
   SELECT {columns}
   FROM persistence.{table} AS k
@@ -103,7 +113,7 @@ FROM (
     )
 ) AS kept
 FULL JOIN pg_temp.{table} AS folded ON folded.tenant_id = kept.tenant_id AND folded.id = kept.id
-WHERE to_jsonb(kept) IS DISTINCT FROM to_jsonb(folded) - '{state,sealed}'::text[]
+WHERE to_jsonb(kept) IS DISTINCT FROM to_jsonb(folded) - {unlogged}
   AND NOT (kept.id IS NULL AND $4::boolean AND folded.status = 'PUBLISHED')
 """
 
@@ -118,6 +128,23 @@ WHERE ($1::uuid IS NULL OR c.tenant_id = $1)
   AND c.updated_at >= coalesce($2::timestamptz, '-infinity')
   AND persistence.in_sample(c.id, $3)
   AND CASE c.status WHEN 'SAVED' THEN encode(sha256(convert_to(c.state::text, 'UTF8')), 'hex') IS DISTINCT FROM c.digest ELSE c.state IS NOT NULL END
+"""
+
+_TEXTS: Final = """
+INSERT INTO pg_temp.differences (table_name, tenant_id, id, kept, folded)
+SELECT
+  'memories', c.tenant_id, c.id,
+  jsonb_build_object('digest of content', encode(sha256(convert_to(c.content, 'UTF8')), 'hex')),
+  jsonb_build_object('digest of content', c.digest)
+FROM persistence.memories AS c
+WHERE ($1::uuid IS NULL OR c.tenant_id = $1)
+  AND c.updated_at >= coalesce($2::timestamptz, '-infinity')
+  AND persistence.in_sample(c.id, $3)
+  AND CASE c.status
+    WHEN 'FORGOTTEN' THEN c.content IS NOT NULL OR c.words IS NOT NULL
+    ELSE encode(sha256(convert_to(c.content, 'UTF8')), 'hex') IS DISTINCT FROM c.digest
+      OR c.words IS DISTINCT FROM to_tsvector('simple', c.content)
+  END
 """
 
 _SEALED: Final = """
@@ -256,14 +283,15 @@ async def compare(connection: asyncpg.Connection, scope: Scope) -> tuple[int, di
         rows[table.name] = await connection.fetchval(naming(_COUNT, table=table.name))
         is_purged = table is OUTBOX_EVENTS
         await connection.execute(
-            naming(_COMPARE, table=table.name).replace("{columns}", _compared(table)),
+            naming(_COMPARE, table=table.name).replace("{columns}", _compared(table)).replace("{unlogged}", UNLOGGED_ARRAY),
             scope.tenant_id,
             scope.since,
             scope.sample,
             is_purged,
             table.name,
         )
-    await connection.execute(_STATES, scope.tenant_id, scope.since, scope.sample)
+    for statement in (_STATES, _TEXTS):
+        await connection.execute(statement, scope.tenant_id, scope.since, scope.sample)
     for table in (DATA_KEYS, SECRETS):
         await connection.execute(naming(_SEALED, table=table.name), scope.tenant_id, scope.since, scope.sample, table.name)
     await connection.execute(_QUEUE, scope.tenant_id)

@@ -17,7 +17,8 @@ PARTS: Final = ("steps", "tool_calls", "effects", "run_checkpoints")
 
 # The tenant and correlation of a run; the correlation leads to all of its events by index.
 _FIND: Final = (
-    "SELECT r.tenant_id, r.correlation_id FROM persistence.runs AS r WHERE r.id = $1 AND ($2::uuid IS NULL OR r.tenant_id = $2)"
+    "SELECT r.tenant_id, r.correlation_id FROM persistence.runs AS r JOIN persistence.tenants AS t USING (tenant_id)"
+    " WHERE r.id = $1 AND ($2::text IS NULL OR t.name = $2 OR t.tenant_id::text = lower($2))"
 )
 
 # An aggregate's events count up to the first that happened later: no event without those before it.
@@ -54,16 +55,17 @@ async def run_at(
     *,
     moment: datetime | None = None,
     sequence_number: int | None = None,
-    tenant_id: UUID | None = None,
+    tenant: str | None = None,
 ) -> RunState:
     """The state of a run after all that had happened by ``moment`` (occurred_at), or up to an event of the log.
 
-    The connection's login needs persistence_auditor. Raises NotFound when there was no such run yet.
+    tenant: its name or id, where several have a run of that id. The connection's login needs persistence_auditor. Raises NotFound when there was no
+    such run yet.
     """
     try:
         async with connection.transaction(isolation="repeatable_read"):
             await check_auditor(connection)
-            candidates = await connection.fetch(_FIND, run_id, tenant_id)
+            candidates = await connection.fetch(_FIND, run_id, tenant)
             if not candidates:
                 raise NotFound(f"there is no run {run_id}", hint="check the id and the tenant")
             if len(candidates) > 1:

@@ -12,6 +12,8 @@ from persistence.database.pinned import connect_pinned
 from persistence.database.tables import (
     DATA_KEYS,
     EFFECTS,
+    MEMORIES,
+    MEMORY_RECALLS,
     ORCHESTRATION_EVENTS,
     OUTBOX_EVENTS,
     RUN_CHECKPOINTS,
@@ -54,6 +56,8 @@ _FILTERS: Final = {
     RUN_CHECKPOINTS: ("run_id",),
     DATA_KEYS: ("subject",),
     SECRETS: ("name",),
+    MEMORIES: ("agent", "run_id"),
+    MEMORY_RECALLS: ("agent", "run_id"),
     SNAPSHOTS: ("snapshot_kind",),
     VAULT_ACCESSES: ("secret_id", "key_id"),
     OUTBOX_EVENTS: ("correlation_id", "aggregate_id", "idempotency_key"),

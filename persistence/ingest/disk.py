@@ -1,6 +1,5 @@
 """What files and SQLite fail with, in this package's words."""
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -8,10 +7,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from persistence.errors import StorageFull, Unavailable
+from persistence.workspaces.jail import FULL
 
 LOCAL_ERRORS: Final = (OSError, sqlite3.Error)
-
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_broken_index(error: BaseException) -> bool:
@@ -26,7 +24,7 @@ def disk_errors(place: str) -> Iterator[None]:
         yield
     except (OSError, sqlite3.OperationalError) as error:
         number = getattr(error, "errno", None)
-        if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if number in FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             reason = os.strerror(number) if number is not None else str(error)
             raise StorageFull(f"{place}: nothing was stored: {reason}", hint="make room on its disk, then send it again") from error
         if isinstance(error, sqlite3.OperationalError):

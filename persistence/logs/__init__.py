@@ -1,4 +1,4 @@
-"""Structured logs: JSON Lines in files, one line a thing that happened, whole or not at all.
+"""Structured logs: JSON Lines in files, one line a thing that happened.
 
 A line has ``timestamp``, ``agent``, ``event`` and ``summary``, where it is known ``tenant_id``, ``correlation_id`` and ``trace_id``, and whatever
 else was said:

@@ -19,6 +19,7 @@ from persistence.workspaces.jail import FILE_MODE, make_folder
 
 _PATIENCE: Final = 1.0
 _LOOK: Final = 0.005
+_LOOKS: Final = 10
 _TRIES: Final = 50
 _MOMENT: Final = 0.0002
 _DAY: Final = 86_400
@@ -78,17 +79,17 @@ class LogFile:
 
     def _ends_torn(self) -> bool:
         """Whether the file ends in the middle of a line: a disk was full, a process was killed. What somebody is writing right now looks so,
-        too, but goes on.
+        too, but goes on: for one whom a busy machine lets wait for longer than this there is an empty line too many.
         """
-        seen = -1
-        while True:
+        seen, looks = -1, 0
+        while looks < _LOOKS:
             size = os.fstat(self._place).st_size
             if size == 0 or os.pread(self._place, 1, size - 1) == b"\n":
                 return False
-            if size == seen:
-                return True
+            looks = looks + 1 if size == seen else 0
             seen = size
             time.sleep(_LOOK)
+        return True
 
     def _enter(self) -> None:
         if self._lock < 0:

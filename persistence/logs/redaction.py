@@ -2,8 +2,9 @@
 
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 import orjson
 
@@ -40,6 +41,7 @@ _LOOKS: Final[tuple[tuple[tuple[bytes, ...], re.Pattern[str], str], ...]] = tupl
     )
 )
 _SHORTEST_VALUE: Final = 6
+_SHORTEST_GIVEN: Final = 4
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _DEEPEST: Final = 20
 _LINGER: Final = 5.0
@@ -53,6 +55,8 @@ class Redactions:
         self._names = frozenset(name.lower() for name in names)
         self._known: dict[str, bool] = {}
         self._values: tuple[str, ...] = ()
+        self._stamps: dict[str, int] = {}
+        self._registered = 0
         self._lock = threading.Lock()
 
     def hides(self, name: str) -> bool:
@@ -70,20 +74,24 @@ class Redactions:
         if len(text) < _SHORTEST_VALUE:
             return
         with self._lock:
+            self._registered += 1
+            self._stamps[text] = self._registered
             if text not in self._values:
                 self._values = (*self._values, text)
 
     def forget_values(self) -> None:
-        """Ends what was registered, once what was said until now has been written."""
-        gone = self._values
+        """Ends what was registered, once what was said until now has been written. What is registered again meanwhile stays."""
+        with self._lock:
+            gone = {value: self._stamps[value] for value in self._values}
         if gone:
             timer = threading.Timer(_LINGER, self._forget, (gone,))
             timer.daemon = True
             timer.start()
 
-    def _forget(self, gone: tuple[str, ...]) -> None:
+    def _forget(self, gone: Mapping[str, int]) -> None:
         with self._lock:
-            self._values = tuple(value for value in self._values if value not in gone)
+            self._values = tuple(value for value in self._values if gone.get(value) != self._stamps[value])
+            self._stamps = {value: self._stamps[value] for value in self._values}
 
     def without_named(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Fields without the values that their names say to leave out, at any depth."""
@@ -147,6 +155,41 @@ class Redactions:
         if isinstance(value, list | tuple | set | frozenset):
             return [self._cleaned(item, depth + 1) for item in value]
         return value
+
+
+def without(values: Iterable[str], document: Any) -> Any:
+    """JSON whose texts do not hold these values, however they are written there: as they are, quoted, escaped, line by line. Keys
+    and numbers stay.
+    """
+    forms = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
+    return _without(forms, document) if forms else document
+
+
+def _forms(value: str) -> Iterator[str]:
+    for form in (value, *value.splitlines()):
+        yield from (
+            written
+            for written in (
+                form,
+                repr(form)[1:-1],
+                _as_written(form).decode("utf-8", "replace"),
+                quote(form, safe=""),
+                quote_plus(form),
+            )
+            if len(written) >= _SHORTEST_GIVEN
+        )
+
+
+def _without(forms: Sequence[str], document: Any) -> Any:
+    if isinstance(document, str):
+        for form in forms:
+            document = document.replace(form, REDACTED)
+        return document
+    if isinstance(document, Mapping):
+        return {name: _without(forms, value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_without(forms, value) for value in document]
+    return document
 
 
 def _as_written(value: str) -> bytes:

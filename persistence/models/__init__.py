@@ -5,6 +5,7 @@ from persistence.models.checkpoint import Checkpoint
 from persistence.models.effect import Effect
 from persistence.models.event import AppendResult, Event, NewEvent, Position
 from persistence.models.limit import Limit
+from persistence.models.memory import Memory, MemoryIndex, MemoryRecall
 from persistence.models.outbox import OutboxEntry
 from persistence.models.run import Run
 from persistence.models.signal import NewSignal, Signal
@@ -25,6 +26,9 @@ __all__ = [
     "Effect",
     "Event",
     "Limit",
+    "Memory",
+    "MemoryIndex",
+    "MemoryRecall",
     "Model",
     "NewEvent",
     "NewSignal",

@@ -11,13 +11,15 @@ class Effect(AggregateModel):
     """Something to be done outside, by the worker, at least once under one idempotency key.
 
     retry_count: attempts that failed. next_retry_at: when the next one is due, or when the first may be made.
+    run_id, step_id: what it is for, or memory_id.
     cancel_requested_at: when it was cancelled while a worker was delivering it. One that is EXECUTED all the same was delivered by then.
     """
 
     kind: ClassVar[str] = "EFFECT"
 
-    run_id: UUID
+    run_id: UUID | None = None
     step_id: UUID | None = None
+    memory_id: UUID | None = None
     effect_type: str
     idempotency_key: str
     effect_spec: dict[str, Json]

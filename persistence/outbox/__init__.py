@@ -32,7 +32,7 @@ repeats by the idempotency key. A settled entry is never delivered again.
 
 from persistence.outbox.backoff import Backoff
 from persistence.outbox.breaker import Breaker
-from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
+from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater, Snooze
 from persistence.outbox.worker import Worker
 
-__all__ = ["Backoff", "Breaker", "Delivery", "PermanentFailure", "RetryLater", "Worker"]
+__all__ = ["Backoff", "Breaker", "Delivery", "PermanentFailure", "RetryLater", "Snooze", "Worker"]

@@ -6,11 +6,14 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from persistence.outbox.embed_handler import add_embed_handler
 from persistence.outbox.http_handler import EFFECT_TYPE as HTTP_POST
 from persistence.outbox.http_handler import HttpPost, SigningKey, add_http_handler
 from persistence.outbox.log_handler import EFFECT_TYPE as LOG
 from persistence.outbox.log_handler import add_log_handler
 from persistence.outbox.worker import Worker
+from persistence.repositories.memories import EMBED
+from persistence.stores.memory import Backends
 
 
 class WebhookSettings(BaseSettings):
@@ -25,8 +28,8 @@ class WebhookSettings(BaseSettings):
     timeout: float = 20.0
 
 
-def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None) -> Worker:
-    """Gives a worker the handlers for HTTP_POST and LOG, as far as it has none of its own for them."""
+def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None, *, backends: Backends | None = None) -> Worker:
+    """Gives a worker the handlers for HTTP_POST and LOG, and with ``backends`` that for EMBED, as far as it has none of its own for them."""
     settings = settings or WebhookSettings()
     named: dict[str, str | SigningKey] = dict(settings.secrets)
     if settings.secret is not None and settings.secret.get_secret_value():
@@ -36,4 +39,6 @@ def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None
         add_http_handler(worker, post)
     if LOG not in worker.handlers:
         add_log_handler(worker)
+    if backends is not None and EMBED not in worker.handlers:
+        add_embed_handler(worker, backends)
     return worker

@@ -1,7 +1,9 @@
 """One effect type's share of a shift."""
 
-from asyncio import Task
+import asyncio
+from asyncio import Event, Task
 from collections import deque
+from math import ceil
 
 from persistence.outbox.delivery import Delivery
 from persistence.outbox.registry import Handler
@@ -19,15 +21,66 @@ class Desk:
         self.runners: set[Task[None]] = set()
         self.busy = 0
         self.held = 0
+        self.filling = 0
+        self._more = Event()
         self._average: float | None = None
+
+    @property
+    def size(self) -> int:
+        """How many deliveries go into one call, at most."""
+        return self.handler.batch or 1
+
+    @property
+    def calls(self) -> int:
+        """How many more calls could begin now."""
+        return min(ceil(len(self.waiting) / self.size) - self.filling, self.handler.concurrency - self.busy)
+
+    def add(self, delivery: Delivery) -> None:
+        self.waiting.append(delivery)
+        self._more.set()
+
+    def clear(self) -> None:
+        """Takes everything off the desk."""
+        self.waiting.clear()
+        self._more.set()  # nobody waits for more of it
+
+    async def fill(self, stop: Event) -> None:
+        """Waits until a batch is full, as long as the handler says, or until the worker is to stop."""
+        until = asyncio.get_running_loop().time() + self.handler.within
+        self.filling += 1
+        try:
+            while 0 < len(self.waiting) < self.size and not stop.is_set():
+                self._more.clear()
+                waiting = {asyncio.create_task(self._more.wait()), asyncio.create_task(stop.wait())}
+                left = until - asyncio.get_running_loop().time()
+                done, _ = await asyncio.wait(waiting, timeout=max(left, 0.0), return_when=asyncio.FIRST_COMPLETED)
+                for task in waiting:
+                    task.cancel()
+                if not done:
+                    return
+        finally:
+            self.filling -= 1
+
+    def next(self) -> list[Delivery]:
+        """Takes what the next call is about off the desk. One on its last attempt goes alone: it is not to end for what another one did."""
+        taken: list[Delivery] = []
+        while self.waiting and len(taken) < self.size:
+            is_last = self.waiting[0].attempt >= self.handler.max_attempts
+            if is_last and taken:
+                break
+            taken.append(self.waiting.popleft())
+            if is_last:
+                break
+        return taken
 
     @property
     def capacity(self) -> int:
         """Entries worth holding: what the handler works off in a quarter of a second, and at least one for each of its places."""
+        places = self.handler.concurrency * self.size
         if self._average is None:
-            return self.handler.concurrency
-        ahead = min(max(_LOOKAHEAD_SECONDS / max(self._average, 1e-6), 1.0), _MAX_LOOKAHEAD)
-        return round(self.handler.concurrency * ahead)
+            return places
+        ahead = min(max(_LOOKAHEAD_SECONDS / max(self._average, 1e-6), 1.0), max(_MAX_LOOKAHEAD / self.size, 1.0))
+        return round(places * ahead)
 
     @property
     def wanted(self) -> int:

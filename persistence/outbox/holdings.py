@@ -10,13 +10,27 @@ from persistence.outbox.desk import Desk
 
 
 @dataclass(slots=True)
+class Underway:
+    """A call of a handler. task: who makes it; entries: of how many it is about that are still this process's."""
+
+    task: asyncio.Task[None]
+    entries: int = 0
+
+    def lose(self) -> None:
+        """One of its entries is another's now; with the last of them it is stopped."""
+        self.entries -= 1
+        if self.entries == 0:
+            self.task.cancel()
+
+
+@dataclass(slots=True)
 class Held:
-    """lasts_until: when the lease runs out at the latest, by this process's monotonic clock."""
+    """lasts_until: when the lease runs out at the latest, by this process's monotonic clock. underway: the call that is about it."""
 
     delivery: Delivery
     desk: Desk
     lasts_until: float
-    task: asyncio.Task[None] | None = None
+    underway: Underway | None = None
 
 
 class Holdings:
@@ -40,26 +54,31 @@ class Holdings:
             former = self._held.get(self._by_effect.get(delivery.effect_id, delivery.hold))
             if former is not None:  # this process was asleep for longer than the lease
                 self.let_go(former.delivery)
-                if former.task is not None:
-                    former.task.cancel()
+                if former.underway is not None:
+                    former.underway.lose()
             self._by_effect[delivery.effect_id] = delivery.hold
             self._held[delivery.hold] = Held(delivery, desk, lasts_until)
             desk.held += 1
-            desk.waiting.append(delivery)
+            desk.add(delivery)
 
-    def begin(self, delivery: Delivery, task: asyncio.Task[None]) -> bool:
-        """Notes who works on an entry. False when it is not held any more."""
-        held = self._held.get(delivery.hold)
-        if held is None:
-            return False
-        held.task = task
-        return True
+    def begin(self, deliveries: Iterable[Delivery], task: asyncio.Task[None]) -> list[Delivery]:
+        """Notes who works on entries. Returns those that are held still."""
+        underway = Underway(task)
+        ours = []
+        for delivery in deliveries:
+            held = self._held.get(delivery.hold)
+            if held is not None:
+                held.underway = underway
+                underway.entries += 1
+                ours.append(delivery)
+        return ours
 
-    def end(self, delivery: Delivery) -> None:
-        """The attempt is over; the entry stays until it is settled."""
-        held = self._held.get(delivery.hold)
-        if held is not None:
-            held.task = None
+    def end(self, deliveries: Iterable[Delivery]) -> None:
+        """The attempt is over; the entries stay until they are settled."""
+        for delivery in deliveries:
+            held = self._held.get(delivery.hold)
+            if held is not None:
+                held.underway = None
 
     def let_go(self, delivery: Delivery) -> Held | None:
         """Takes an entry off the books. None when it was off them already."""
@@ -81,7 +100,7 @@ class Holdings:
         """Takes what nobody has begun off the books and off the desks. but: stays on the books."""
         waiting = [delivery for desk in self.desks.values() for delivery in desk.waiting if delivery.hold in self._held]
         for desk in self.desks.values():
-            desk.waiting.clear()
+            desk.clear()
         if but is not None:
             waiting.remove(but)
         for delivery in waiting:

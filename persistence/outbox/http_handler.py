@@ -17,7 +17,7 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from persistence.encoding import encode_bytes
-from persistence.errors import ConfigurationError, NotFound, SecretUnavailable, UnlockRefused, VaultLocked
+from persistence.errors import ConfigurationError, NotFound, SecretUnavailable
 from persistence.outbox.delivery import Delivery, PermanentFailure, RetryLater
 from persistence.outbox.public_network import PrivateTarget, public_transport
 from persistence.outbox.worker import Worker
@@ -209,8 +209,6 @@ async def _vault_key(delivery: Delivery, name: str) -> bytes:
         return _key(name, await delivery.secret(name))
     except (NotFound, SecretUnavailable, ConfigurationError) as error:
         raise PermanentFailure(f"spec.signing_key: {error.message}") from error
-    except (VaultLocked, UnlockRefused) as error:
-        raise RetryLater(f"spec.signing_key: {error.message}") from error
 
 
 def _signer(name: str, given: str | SigningKey) -> SigningKey:

@@ -59,5 +59,5 @@ class LeaseKeeper:
         item = self._holdings.let_go(delivery)
         if item is not None:
             _log.warning("lease_lost", effect_id=str(delivery.effect_id), effect_type=delivery.effect_type)
-            if item.task is not None:
-                item.task.cancel()
+            if item.underway is not None:
+                item.underway.lose()

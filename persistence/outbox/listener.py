@@ -62,6 +62,7 @@ class Listener:
         self._keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeper
+        LISTENING.labels(self._channel).set(0)
 
     async def _keep_listening(self) -> None:
         while True:

@@ -33,7 +33,7 @@ _SETTLE = "SELECT persistence.settle_outbox($1, $2, $3, $4, $5, $6, $7::text[]::
 _EXTEND = "SELECT persistence.extend_leases($1, $2, $3, $4) AS ours, persistence.cancelled_leases($1, $2, $3) AS cancelled"
 
 # Hands back what was not begun; returns the ids.
-_RELEASE = "SELECT persistence.release_leases($1, $2, $3)"
+_RELEASE = "SELECT persistence.release_leases($1, $2, $3, $4)"
 
 # Gives the next entry of ordering keys its turn.
 _ADVANCE = "SELECT persistence.advance_keys($1, $2)"
@@ -122,9 +122,11 @@ class OutboxQueue:
                 delivery.cancelled.set()
         return set(row["ours"])
 
-    async def release(self, deliveries: Sequence[Delivery]) -> set[UUID]:
-        """Hands back entries that were not begun; the attempt does not count."""
-        return await self._call(_RELEASE, *_names(deliveries))
+    async def release(self, deliveries: Sequence[Delivery], delays: Sequence[float] = ()) -> set[UUID]:
+        """Hands back entries; the attempt does not count. delays: seconds after which each is due again; at once, where nothing is said."""
+        after = dict(zip((delivery.effect_id for delivery in deliveries), delays, strict=False))
+        tenants, ids, tokens = _names(deliveries)
+        return await self._call(_RELEASE, tenants, ids, tokens, [timedelta(seconds=after.get(effect_id, 0.0)) for effect_id in ids])
 
     async def advance_keys(self, keys: Collection[tuple[UUID, str]]) -> None:
         """Gives the next entry of these tenants' ordering keys its turn."""

@@ -1,6 +1,6 @@
 """Which handler delivers which type of effect, and how."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,13 @@ HandlerFunction = Callable[[Delivery], Awaitable[Any]] | Callable[[Delivery], An
 thread (see ThreadRunner).
 """
 
+BatchFunction = (
+    Callable[[Sequence[Delivery]], Awaitable[Sequence[Any] | None]] | Callable[[Sequence[Delivery]], Sequence[Any] | None]
+)
+"""Delivers several effects of one type, also of several tenants. It returns what came of each, in their order: its result (JSON), or the exception
+that is its failure; None: all went well, and there is nothing to say. What it raises is the failure of each (PermanentFailure: of this attempt).
+"""
+
 
 @dataclass(frozen=True)
 class Handler:
@@ -30,25 +37,30 @@ class Handler:
     concurrency: attempts at the same time in one process (for limits across processes see ``persistence limits``).
     max_attempts: then it is a dead letter. breaker: when a destination is left in peace; None: never.
     blocks_key: whether a dead letter lets nothing of its ordering key past until somebody requeues or discards it.
+    batch: the function is given a list of so many at most; None: one delivery. within: seconds to wait for a batch to be full.
     """
 
     effect_type: str
-    function: HandlerFunction
+    function: HandlerFunction | BatchFunction
     timeout: float = 30.0
     concurrency: int = 20
     max_attempts: int = 10
     backoff: Backoff = field(default_factory=Backoff)
     breaker: Breaker | None = field(default_factory=Breaker)
     blocks_key: bool = True
+    batch: int | None = None
+    within: float = 0.0
 
     @cached_property
-    def run(self) -> Callable[[Delivery], Awaitable[Any]]:
-        """Makes one attempt."""
-        return ThreadRunner(self.function, self.concurrency) if is_plain(self.function) else self.function
+    def run(self) -> Callable[[Any], Awaitable[Any]]:
+        """Makes one attempt at a delivery, or at several."""
+        function: Callable[[Any], Any] = self.function
+        return ThreadRunner(function, self.concurrency, f"persistence-{self.effect_type}") if is_plain(function) else function
 
-    def allows(self, delivery: Delivery) -> float | None:
+    def allows(self, deliveries: Iterable[Delivery]) -> float | None:
         """Seconds that this attempt may take; None: until it ends, for nothing else of its ordering key may be done before."""
-        return None if delivery.ordering_key is not None and isinstance(self.run, ThreadRunner) else self.timeout
+        is_endless = isinstance(self.run, ThreadRunner) and any(delivery.ordering_key is not None for delivery in deliveries)
+        return None if is_endless else self.timeout
 
     def goes_alone(self, delivery: Delivery) -> bool:
         """Whether this is the last attempt of what may have killed its worker before: nothing else is to die with it, and be taken for dead, too."""
@@ -65,12 +77,18 @@ class Handler:
         return WAIT_SECONDS.labels(self.effect_type)
 
     def __post_init__(self) -> None:
-        for name, minimum in (("timeout", 0.001), ("concurrency", 1), ("max_attempts", 1)):
+        for name, minimum in (("timeout", 0.001), ("concurrency", 1), ("max_attempts", 1), ("batch", 1), ("within", 0)):
             value = getattr(self, name)
+            if name == "batch" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= minimum:
                 raise ConfigurationError(
                     f"handler {self.effect_type}: {name} is {value!r}", hint=f"give a number, at least {minimum}"
                 )
+        if self.within and self.batch is None:
+            raise ConfigurationError(
+                f"handler {self.effect_type}: within is of a batch", hint="say batch=…: how many it is given at most"
+            )
         if not isinstance(self.backoff, Backoff):
             raise ConfigurationError(
                 f"handler {self.effect_type}: backoff is {self.backoff!r}", hint="give a Backoff(base=…, cap=…)"

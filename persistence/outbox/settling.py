@@ -9,7 +9,7 @@ import structlog
 
 from persistence.encoding import decode
 from persistence.errors import PersistenceError, Unavailable
-from persistence.outbox.attempt import shortened
+from persistence.outbox.attempt import is_shortened, shortened
 from persistence.outbox.breaker import Destinations
 from persistence.outbox.delivery import Delivery
 from persistence.outbox.holdings import Holdings
@@ -20,7 +20,6 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 _SOON = 1.0
-_LONG = 20_000
 
 
 class Settler:
@@ -36,7 +35,7 @@ class Settler:
         self._within = within
         self._outcomes: deque[Settlement] = deque()
         self._changed = asyncio.Event()
-        self._handed_back: list[Delivery] = []
+        self._handed_back: list[tuple[Delivery, float]] = []
         self.destinations = Destinations()
         self._is_closing = False
         self._is_working = False
@@ -48,9 +47,9 @@ class Settler:
         self.destinations.note(settlement.delivery, breaker, answered=settlement.answered)
         self._changed.set()
 
-    def hand_back(self, delivery: Delivery) -> None:
-        """Takes back what nobody has begun, because its destination is to rest: once that has been told."""
-        self._handed_back.append(delivery)
+    def hand_back(self, delivery: Delivery, after: float = 0.0) -> None:
+        """Takes back what nobody has begun, because its destination is to rest: once that has been told. after: seconds until it is due again."""
+        self._handed_back.append((delivery, after))
         self._changed.set()
 
     def close(self) -> None:
@@ -100,9 +99,9 @@ class Settler:
                     await self._settle([settlement])
                 return
             _log.error("settle_failed", effect_id=str(batch[0].delivery.effect_id), error=str(error))
-            if (
-                not isinstance(error, Unavailable) and len(batch[0].detail) > _LONG
-            ):  # what has happened is not to happen again for its size
+            if not isinstance(error, Unavailable) and not is_shortened(
+                batch[0]
+            ):  # what has happened is not to happen again for that
                 await self._settle([shortened(batch[0])])
                 return
             settled = set()
@@ -154,8 +153,8 @@ class Settler:
             for destination in resting:
                 _log.warning("destination_rests", destination=destination)
         if handed_back:
-            await self._try("release", self._queue.release(handed_back))
-        for delivery in handed_back:
+            await self._try("release", self._queue.release([d for d, _ in handed_back], [after for _, after in handed_back]))
+        for delivery, _ in handed_back:
             self._holdings.let_go(delivery)
         if handed_back:
             self._wake()

@@ -11,7 +11,7 @@ import structlog
 from persistence.database.failures import DATABASE_ERRORS, translated
 from persistence.database.wake import CANCELLED, CHANNEL
 from persistence.errors import ConfigurationError, PermissionDenied, PersistenceError
-from persistence.outbox.attempt import attempt, interrupted
+from persistence.outbox.attempt import Snoozed, attempt, interrupted
 from persistence.outbox.delivery import Delivery
 from persistence.outbox.desk import Desk
 from persistence.outbox.holdings import Holdings
@@ -51,6 +51,7 @@ class Shift:
         self._leases = LeaseKeeper(queue, self._holdings, worker.lease)
         self._sweeper = Sweeper(queue, list(self._desks), self._wake.set)
         self._stop = asyncio.Event()
+        self._is_hurried = False
 
     @property
     def settled(self) -> int:
@@ -59,7 +60,7 @@ class Shift:
 
     async def work(self, stop: asyncio.Event, *, until: Literal["idle", "settled"] | None = None) -> None:
         """Works until ``stop`` is set, or as ``Worker.drain`` says."""
-        worker, self._stop = self._worker, stop
+        worker, self._stop, self._is_hurried = self._worker, stop, until is not None
         async with AsyncExitStack() as resources:
             if worker.listen and until is None:
                 listener = Listener(
@@ -157,7 +158,7 @@ class Shift:
         await self._release(self._holdings.hand_back(but=delivery))
         await self._end_of({runner for desk in self._desks.values() for runner in desk.runners})
         desk = self._desks[delivery.effect_type]
-        desk.waiting.append(delivery)
+        desk.add(delivery)
         if not self._stop.is_set():  # otherwise it is handed back, too
             self._start_waiting(desk)
             await self._end_of(desk.runners)
@@ -172,7 +173,7 @@ class Shift:
         stopping.cancel()
 
     def _start_waiting(self, desk: Desk) -> None:
-        for _ in range(min(len(desk.waiting), desk.handler.concurrency - desk.busy)):
+        for _ in range(desk.calls):
             desk.busy += 1
             runner = asyncio.create_task(self._work_off(desk))
             desk.runners.add(runner)
@@ -185,27 +186,44 @@ class Shift:
         assert task is not None
         try:
             while desk.waiting:
-                delivery = desk.waiting.popleft()
-                if self._settler.destinations.rests(delivery, desk.handler.breaker):
-                    self._settler.hand_back(delivery)
-                    continue
-                if not self._holdings.begin(delivery, task):
+                if desk.handler.within and not self._is_hurried:
+                    await desk.fill(self._stop)
+                deliveries = self._holdings.begin(self._able(desk), task)
+                if not deliveries:
                     continue
                 begun = now()
                 try:
-                    self._settler.add(await attempt(desk.handler, delivery, self._plane.settings.max_event_bytes))
+                    for came in await attempt(desk.handler, deliveries, self._plane.settings.max_event_bytes):
+                        if isinstance(came, Snoozed):
+                            self._settler.hand_back(came.delivery, came.after)
+                        else:
+                            self._settler.add(came)
                 except asyncio.CancelledError:
-                    if delivery.hold in self._holdings:  # the worker is stopping; otherwise the lease was lost
-                        self._settler.add(interrupted(delivery))
+                    self._interrupt(deliveries)  # the worker is stopping; or all leases were lost
                     task.uncancel()
                 except Exception as error:
-                    _log.exception("attempt_broke", effect_id=str(delivery.effect_id), error=str(error))
-                    self._settler.add(interrupted(delivery))
+                    _log.exception("attempt_broke", effect_id=str(deliveries[0].effect_id), error=str(error))
+                    self._interrupt(deliveries)
                 finally:
-                    self._holdings.end(delivery)
+                    self._holdings.end(deliveries)
                 desk.note_duration(now() - begun)
         finally:
             desk.busy -= 1
+
+    def _able(self, desk: Desk) -> list[Delivery]:
+        """What the next call is about, without what had better be handed back."""
+        able = []
+        for delivery in desk.next():
+            if self._settler.destinations.rests(delivery, desk.handler.breaker):
+                self._settler.hand_back(delivery)
+            else:
+                able.append(delivery)
+        return able
+
+    def _interrupt(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.hold in self._holdings:
+                self._settler.add(interrupted(delivery))
 
     async def _close(self, settling: asyncio.Task[None], helpers: Sequence[asyncio.Task[Any]]) -> None:
         """Hands back what was not begun, lets running handlers finish within the grace, and settles what came of them."""

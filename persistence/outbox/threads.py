@@ -7,19 +7,18 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from persistence.outbox.delivery import Delivery
-
 
 class ThreadRunner:
     """Runs a plain function, at most so many times at once. A thread cannot be stopped: one that goes on after its timeout keeps its place until
     it ends, and what it does then is not recorded. Threads do not keep the process from ending.
     """
 
-    def __init__(self, function: Callable[[Delivery], Any], places: int) -> None:
+    def __init__(self, function: Callable[[Any], Any], places: int, name: str) -> None:
         self._function = function
         self._places = asyncio.Semaphore(places)
+        self._name = name
 
-    async def __call__(self, delivery: Delivery) -> Any:
+    async def __call__(self, given: Any) -> Any:
         await self._places.acquire()
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
@@ -28,7 +27,7 @@ class ThreadRunner:
         def work() -> None:
             result, error = None, None
             try:
-                result = context.run(self._function, delivery)
+                result = context.run(self._function, given)
             except BaseException as raised:
                 error = raised
             try:
@@ -48,7 +47,7 @@ class ThreadRunner:
                     error if isinstance(error, Exception) and not isinstance(error, StopIteration) else RuntimeError(repr(error))
                 )
 
-        threading.Thread(target=work, name=f"persistence-{delivery.effect_type}", daemon=True).start()
+        threading.Thread(target=work, name=self._name, daemon=True).start()
         return await answer
 
 

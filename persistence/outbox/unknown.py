@@ -8,7 +8,7 @@ from persistence.database.failures import DATABASE_ERRORS
 from persistence.errors import PersistenceError
 from persistence.outbox.attempt import attempt
 from persistence.outbox.delivery import Delivery
-from persistence.outbox.queue import OutboxQueue
+from persistence.outbox.queue import OutboxQueue, Settlement
 from persistence.outbox.registry import Handler, Registry
 
 _log = structlog.get_logger(__name__)
@@ -45,9 +45,11 @@ class UnknownTypes:
         if not names:
             return 0
         deliveries = await self._queue.claim(dict.fromkeys(names, _BITE), self._lease)
-        outcomes = [await attempt(Handler(delivery.effect_type, _refuse), delivery, max_bytes=0) for delivery in deliveries]
+        outcomes = []
+        for delivery in deliveries:
+            outcomes += await attempt(Handler(delivery.effect_type, _refuse), [delivery], max_bytes=0)
         if outcomes:
-            await self._queue.settle(outcomes)
+            await self._queue.settle([outcome for outcome in outcomes if isinstance(outcome, Settlement)])
             _log.warning("unknown_effect_types", effect_types=names, entries=len(outcomes))
         return len(outcomes)
 

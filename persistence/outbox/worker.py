@@ -4,13 +4,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, overload
 
 from persistence.errors import ConfigurationError
 from persistence.outbox.backoff import Backoff
 from persistence.outbox.breaker import Breaker
 from persistence.outbox.housekeeping import Housekeeping
-from persistence.outbox.registry import Handler, HandlerFunction, Registry
+from persistence.outbox.registry import BatchFunction, Handler, HandlerFunction, Registry
 from persistence.outbox.shift import Shift
 from persistence.plane import Plane
 
@@ -58,6 +58,35 @@ class Worker:
         self.housekeeping = housekeeping or Housekeeping()
         self.handlers = Registry()
 
+    @overload
+    def handler(
+        self,
+        effect_type: str,
+        *,
+        timeout: float = ...,
+        concurrency: int = ...,
+        max_attempts: int = ...,
+        backoff: Backoff | None = ...,
+        breaker: Breaker | None = ...,
+        blocks_key: bool = ...,
+        batch: None = ...,
+    ) -> Callable[[HandlerFunction], HandlerFunction]: ...
+
+    @overload
+    def handler(
+        self,
+        effect_type: str,
+        *,
+        timeout: float = ...,
+        concurrency: int = ...,
+        max_attempts: int = ...,
+        backoff: Backoff | None = ...,
+        breaker: Breaker | None = ...,
+        blocks_key: bool = ...,
+        batch: int,
+        within: float = ...,
+    ) -> Callable[[BatchFunction], BatchFunction]: ...
+
     def handler(
         self,
         effect_type: str,
@@ -68,12 +97,28 @@ class Worker:
         backoff: Backoff | None = None,
         breaker: Breaker | None = Breaker(),  # noqa: B008 (it is frozen)
         blocks_key: bool = True,
-    ) -> Callable[[HandlerFunction], HandlerFunction]:
-        """Decorates the function that delivers one type of effect, async or plain; the settings are those of Handler."""
+        batch: int | None = None,
+        within: float = 0.0,
+    ) -> Callable[[Any], Any]:
+        """Decorates the function that delivers one type of effect, async or plain; the settings are those of Handler.
 
-        def register(function: HandlerFunction) -> HandlerFunction:
+        batch: the function is given a list of up to so many deliveries, and returns a list of what came of each.
+        """
+
+        def register(function: HandlerFunction | BatchFunction) -> HandlerFunction | BatchFunction:
             self.handlers.add(
-                Handler(effect_type, function, timeout, concurrency, max_attempts, backoff or Backoff(), breaker, blocks_key)
+                Handler(
+                    effect_type,
+                    function,
+                    timeout,
+                    concurrency,
+                    max_attempts,
+                    backoff or Backoff(),
+                    breaker,
+                    blocks_key,
+                    batch,
+                    within,
+                )
             )
             return function
 

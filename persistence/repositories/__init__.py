@@ -9,6 +9,8 @@ from persistence.repositories.checkpoints import CheckpointRepository
 from persistence.repositories.effects import EffectRepository
 from persistence.repositories.events import EventRepository
 from persistence.repositories.filters import Filters
+from persistence.repositories.memories import MemoryRepository
+from persistence.repositories.memory_indexes import MemoryIndexRepository, MemoryRecallRepository
 from persistence.repositories.outbox import OutboxRepository
 from persistence.repositories.runs import RunRepository
 from persistence.repositories.signals import SignalRepository
@@ -25,6 +27,9 @@ __all__ = [
     "EffectRepository",
     "EventRepository",
     "Filters",
+    "MemoryIndexRepository",
+    "MemoryRecallRepository",
+    "MemoryRepository",
     "OutboxRepository",
     "RunRepository",
     "SecretRepository",

@@ -60,6 +60,17 @@ def checked(value: M, name: str, *kinds: type[Model]) -> M:
     raise InvalidInput(f"{name}: is a {type(value).__name__}, not a {wanted}", hint=hint, field=name)
 
 
+def moment(value: object, field: str) -> str | None:
+    """A moment as events have it. Raises InvalidInput for what is no datetime, or has no time zone."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"{field}: is a {type(value).__name__}, not a datetime", field=field)
+    if value.tzinfo is None:
+        raise InvalidInput(f"{field}: has no time zone", hint="give it one, such as datetime.UTC", field=field)
+    return value.isoformat()
+
+
 class AggregateRepository(RowReader[A]):
     """Commands are checked against the canon's state machine here, and again in the database."""
 

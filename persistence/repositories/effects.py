@@ -8,8 +8,8 @@ from uuid import UUID
 
 from persistence.database.tables import EFFECTS
 from persistence.errors import InvalidInput
-from persistence.models import Effect, Run, Step
-from persistence.repositories.base import AggregateRepository, Details, checked
+from persistence.models import Effect, Memory, Run, Step
+from persistence.repositories.base import AggregateRepository, Details, checked, moment
 from persistence.repositories.work import Work
 from persistence.telemetry import traceparent
 
@@ -27,7 +27,7 @@ class EffectRepository(AggregateRepository[Effect]):
 
     def request(
         self,
-        origin: Step | Run,
+        origin: Step | Run | Memory,
         effect_type: str,
         *,
         spec: dict[str, Any],
@@ -41,7 +41,7 @@ class EffectRepository(AggregateRepository[Effect]):
     ) -> Effect:
         """Asks for something to be done outside, once for each idempotency key.
 
-        spec: a JSON object for the handler of ``effect_type``, who gets the key in it, too, as ``idempotency_key``.
+        origin: what it is for. spec: a JSON object for the handler of ``effect_type``, who gets the key in it, too, as ``idempotency_key``.
         idempotency_key: 1 to 300 characters; a key that is known with the same type and spec asks for nothing new, whatever else is said here: once
         the transaction is over the effect that was returned is the one that is there (see also Transaction.existing). With another type or spec it is
         an IdempotencyMismatch.
@@ -50,15 +50,13 @@ class EffectRepository(AggregateRepository[Effect]):
         destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes
         to the host of its URL unless this says otherwise.
         """
-        checked(origin, "origin", Step, Run)
-        run_id = origin.run_id if isinstance(origin, Step) else origin.id
+        checked(origin, "origin", Step, Run, Memory)
         spec = _keyed(spec, idempotency_key)
         data = {
-            "run_id": run_id,
-            "step_id": origin.id if isinstance(origin, Step) else None,
+            **_parts(origin),
             "effect_type": effect_type,
             "effect_spec": spec,
-            "next_retry_at": _moment(deliver_after),
+            "next_retry_at": moment(deliver_after, "deliver_after"),
             "ordering_key": ordering_key,
             "priority": priority or None,
             "destination": destination or _host(effect_type, spec),
@@ -72,7 +70,7 @@ class EffectRepository(AggregateRepository[Effect]):
 
     def request_many(
         self,
-        origin: Step | Run,
+        origin: Step | Run | Memory,
         effect_type: str,
         specs: Mapping[str, dict[str, Any]],
         *,
@@ -86,12 +84,10 @@ class EffectRepository(AggregateRepository[Effect]):
 
         What was asked for before keeps its own id: see Transaction.existing.
         """
-        checked(origin, "origin", Step, Run)
-        run_id = str(origin.run_id if isinstance(origin, Step) else origin.id)
-        shared: dict[str, Any] = {"run_id": run_id, "effect_type": effect_type}
+        checked(origin, "origin", Step, Run, Memory)
+        shared: dict[str, Any] = {"effect_type": effect_type, **{name: str(part) for name, part in _parts(origin).items()}}
         optional = {
-            "step_id": str(origin.id) if isinstance(origin, Step) else None,
-            "next_retry_at": _moment(deliver_after),
+            "next_retry_at": moment(deliver_after, "deliver_after"),
             "ordering_key": ordering_key,
             "priority": priority or None,
             "attributes": details.get("attributes") or None,
@@ -117,6 +113,13 @@ class EffectRepository(AggregateRepository[Effect]):
         return self._advance(effect, "EFFECT_CANCELLED", {"reason": reason}, details)
 
 
+def _parts(origin: Step | Run | Memory) -> dict[str, UUID]:
+    """What an effect says that it is for."""
+    if isinstance(origin, Step):
+        return {"run_id": origin.run_id, "step_id": origin.id}
+    return {"memory_id" if isinstance(origin, Memory) else "run_id": origin.id}
+
+
 def _host(effect_type: str, spec: Mapping[str, Any]) -> str | None:
     """Where a webhook goes. A URL that cannot be read is for its handler to refuse."""
     url = spec.get("url")
@@ -139,13 +142,3 @@ def _keyed(spec: object, key: str) -> dict[str, Any]:
             field="spec",
         )
     return {**spec, "idempotency_key": key}
-
-
-def _moment(deliver_after: object) -> str | None:
-    if deliver_after is None:
-        return None
-    if not isinstance(deliver_after, datetime):
-        raise InvalidInput(f"deliver_after: is a {type(deliver_after).__name__}, not a datetime", field="deliver_after")
-    if deliver_after.tzinfo is None:
-        raise InvalidInput("deliver_after: has no time zone", hint="give it one, such as datetime.UTC", field="deliver_after")
-    return deliver_after.isoformat()

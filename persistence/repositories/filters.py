@@ -28,10 +28,14 @@ class Filters(TypedDict, total=False):
     parent_run_id: Ids
     signal_id: Ids
     step_id: Ids
+    memory_id: Ids
+    index_id: Ids
     secret_id: Ids
     key_id: Ids
 
     actor: Texts
+    agent: Texts
+    context: Texts
     aggregate_type: Texts
     destination: Texts
     digest: Texts

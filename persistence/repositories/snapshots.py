@@ -42,14 +42,6 @@ class SnapshotRepository(AggregateRepository[Snapshot]):
         }
         return self._begin("SNAPSHOT_TAKEN", data, details, item_id=snapshot_id)
 
-    def verify(self, snapshot: Snapshot, findings: dict[str, Any], **details: Unpack[Details]) -> Snapshot:
-        """Notes that it was restored elsewhere, and is what it says."""
-        return self._advance(snapshot, "SNAPSHOT_VERIFIED", {"findings": findings}, details)
-
-    def refuse(self, snapshot: Snapshot, error: dict[str, Any], **details: Unpack[Details]) -> Snapshot:
-        """Notes that it is not what it says, and why."""
-        return self._advance(snapshot, "SNAPSHOT_REFUSED", {"error_details": error}, details)
-
     def restore(
         self, snapshot: Snapshot, target: str, changes: dict[str, Any] | None = None, **details: Unpack[Details]
     ) -> Snapshot:

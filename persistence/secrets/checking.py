@@ -3,7 +3,7 @@
 It reads what is sealed as an auditor does: services have no way to it without a record of who reads it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from uuid import UUID
 
@@ -79,6 +79,9 @@ WHERE k.status = 'ACTIVE'
 # fit: allow tenant_in_statement because a vault is of all tenants
 _VAULTS: Final = "SELECT k.vault_id FROM persistence.data_keys AS k WHERE k.status = 'ACTIVE' LIMIT 1"
 
+# Keys that another vault wrapped.
+_FOREIGN: Final = "SELECT k.tenant_id, k.id FROM persistence.data_keys AS k WHERE k.status = 'ACTIVE' AND k.vault_id <> $1"
+
 Begin = Callable[..., Transaction]
 
 
@@ -111,13 +114,35 @@ async def check_no_other(audit_dsn: str) -> None:
     if rows:
         raise ConfigurationError(
             f"this database has keys of vault {rows[0]['vault_id']}, and its file is not here",
-            hint="put that file where vault_config.yaml or the data directory has it",
+            hint="put that file where vault_config.yaml or the data directory has it; lost for good: persistence vault init --lost",
         )
 
 
-async def mend(audit_dsn: str, vault: RecordedVault, begin: Begin, *, actor: str) -> int:
-    """Destroys keys again that were erased and came back with a backup. Returns how many."""
+async def give_up(audit_dsn: str, vault_id: UUID, begin: Begin, *, actor: str) -> dict[str, int]:
+    """Destroys what other vaults than this one sealed: they are lost, and nobody can open it. Returns how many."""
+    done = {"secrets": 0, "keys": 0}
+    reason = "the vault that sealed it is lost"
+    for row in await _rows(audit_dsn, _FOREIGN, vault_id):
+        async with begin(row["tenant_id"], actor=actor) as tx:
+            secrets = [secret for secret in await tx.secrets.all(key_id=row["id"]) if secret.status == "HELD"]
+            for secret in secrets:
+                tx.secrets.destroy(secret, reason)
+        async with begin(row["tenant_id"], actor=actor) as tx:
+            tx.data_keys.destroy(await tx.data_keys.get(row["id"]), reason)
+        done["secrets"] += len(secrets)
+        done["keys"] += 1
+    return done
+
+
+async def mend(audit_dsn: str, vault: RecordedVault, begin: Begin, *, actor: str, also: Iterable[str] = ()) -> int:
+    """Destroys keys again that were erased and came back with a backup. also: erasures that a later file of this vault knows, and this one is
+    told. Returns how many.
+    """
     await vault.ready()
+    known = set(vault.vault.document().erased)
+    for place in sorted(set(also) - known):
+        tenant_id, key_id = (UUID(part) for part in place.split("/"))
+        await vault.changed("subjects_erased", step=lambda keys, at=tenant_id, of=key_id: keys.with_erased(at, [of]))  # type: ignore[misc]
     erased = [tuple(UUID(part) for part in place.split("/")) for place in vault.vault.document().erased]
     risen = await _rows(audit_dsn, _RISEN, [tenant for tenant, _ in erased], [key for _, key in erased])
     for row in risen:

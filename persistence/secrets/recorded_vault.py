@@ -20,6 +20,9 @@ from persistence.vault.vault import key_from, read_key_file
 
 T = TypeVar("T")
 
+LATER: Final = "later"
+"""The folder beside a restored vault's file that has the file of before the restore: it knows what was erased since."""
+
 _RECORDING: Final = 60.0
 
 Change = Literal[

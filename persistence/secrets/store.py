@@ -223,8 +223,10 @@ class Secrets:
             rows = await fetched(self._pool, self._settings, _PRESENT_KEY, tenant_id, context.user_id, proof)
             if rows:
                 return TenantKey(**rows[0])
+            async with self._begin(tenant_id, **circumstances) as tx:
+                terms = [key.term for key in await tx.data_keys.all(subject="")]  # of keys that are destroyed
             try:
-                await self._new_key(tenant_id, 1, circumstances)
+                await self._new_key(tenant_id, max(terms, default=0) + 1, circumstances)
             except Conflict:
                 continue
         raise Conflict("the tenant's first key is being made by many at once", hint="try again in a moment")

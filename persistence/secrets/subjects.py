@@ -70,6 +70,10 @@ class SubjectKey:
         wipe(plain)
         return value
 
+    def derived(self, purpose: str) -> Key:
+        """A key of its own for something other than fields, made from this one. Whoever has it wipes it."""
+        return Key.taking(expanded(self._key.view, purpose))
+
     def wipe(self) -> None:
         self._key.wipe()
         self._nonces.wipe()
@@ -137,6 +141,22 @@ class Subjects:
             except Conflict:
                 continue
         raise Conflict("the subject's key is being made by many at once", hint="try again in a moment")
+
+    async def key_by_id(
+        self,
+        tenant_id: UUID,
+        key_id: UUID,
+        *,
+        purpose: str,
+        actor: str,
+        user_id: UUID | None = None,
+        source: str = "service",
+    ) -> SubjectKey:
+        """A key that something was sealed with. Raises NotFound, Erased, VaultLocked, VaultDamaged."""
+        found = await self._read(self._context(tenant_id, actor, user_id, source, None, None), purpose, key_id=key_id)
+        if found is None:
+            raise NotFound(f"there is no key {key_id} in this tenant")
+        return found
 
     async def reveal(
         self,

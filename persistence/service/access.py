@@ -160,7 +160,7 @@ def require(caller: Caller, *roles: Role) -> None:
     if not any(caller.bearer.role.covers(role) for role in roles):
         wanted = " or ".join(roles)
         raise Refused(
-            403, f"the token {caller.bearer.name!r} is a {caller.bearer.role}'s; this takes {wanted}", "use another token"
+            403, f"the token {caller.bearer.name!r} has the role {caller.bearer.role}; this takes {wanted}", "use another token"
         )
 
 

@@ -67,6 +67,7 @@ _EFFECT_: Final = {
     "id": _EFFECT,
     "run_id": _RUN,
     "step_id": _STEP,
+    "memory_id": None,
     "effect_type": "SEND_EMAIL",
     "idempotency_key": "order-4711/mail",
     "effect_spec": {"to": "ada@example.org", "idempotency_key": "order-4711/mail"},

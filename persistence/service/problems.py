@@ -35,7 +35,7 @@ from persistence.errors import (
     VaultDamaged,
     VaultLocked,
 )
-from persistence.snapshots.manifest import SnapshotRefused
+from persistence.snapshots.manifest import SnapshotAway, SnapshotRefused
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +58,7 @@ _STATUSES: tuple[tuple[type[PersistenceError], int], ...] = (
     (StorageFull, 507),
     (InvalidInput, 422),
     (ConfigurationError, 422),
+    (SnapshotAway, 503),
     (SnapshotRefused, 409),
     (SecretUnavailable, 410),
     (Erased, 410),

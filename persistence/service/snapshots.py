@@ -43,11 +43,11 @@ class RestoreIn(BaseModel):
 
 
 class DifferenceOut(BaseModel):
-    """A run that is not as it was, and what is done about it; reason: why nothing is."""
+    """A run that is not as it was, or an effect that was asked for since, and what is done about it; reason: why nothing is."""
 
     run_id: UUID
     run_type: str
-    what: Literal["status", "state"]
+    what: Literal["status", "state", "effect"]
     then: str
     now: str
     action: str
@@ -69,7 +69,7 @@ async def list_(caller: Reading) -> Sequence[Snapshot]:
     return await snapshots_of(caller.plane, caller.bearer.tenant_id, None, actor=who["actor"], user_id=who["user_id"])
 
 
-@router.post("", status_code=201, response_model=Snapshot, summary="Take a snapshot", responses=responses(400, 409, 413, 507))
+@router.post("", status_code=201, response_model=Snapshot, summary="Take a snapshot", responses=responses(400, 404, 409, 413, 507))
 async def take_(caller: Operating, body: SnapshotIn) -> Snapshot:
     """A copy of the state at one position of the log, recorded once it is on disk."""
     subject = Subject(body.kind, body.of)

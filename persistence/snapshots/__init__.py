@@ -6,8 +6,8 @@ A snapshot is a folder, named after its moment:
         manifest.json     what it is, to be read by anybody: kind, position, versions, and of each member name, size and digest
         snapshot.zip      the same manifest, and the members: events.jsonl, a file for each table, context.jsonl, memory_window.json …
 
-It is made beside, and put in its place whole; then the event SNAPSHOT_TAKEN records the digest of its manifest, and only then it counts. So what
-was killed half-way is never listed, and what was changed since is told by its digest.
+It is made beside, whole; then the event SNAPSHOT_TAKEN records the digest of its manifest, and it is put in its place. So what was killed half-way
+is never listed, what is recorded can be put there by whoever comes next, and what was changed since is told by its digest.
 
 All members are read in one database snapshot, so they are of one state; *verify* folds the events again and compares. A snapshot may go on from
 another (``parent``): then it holds the events since and the rows that they changed, and a member that is as it was there is not stored again

@@ -4,6 +4,7 @@ Nothing is extracted: members are read by the names that the manifest has, each 
 archive may hold (links, paths, names twice, other compressions, more than it says) is refused before a byte of it is unpacked.
 """
 
+import errno
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -11,13 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from persistence.snapshots.manifest import LARGEST_MANIFEST, MANIFEST, Manifest, Member, SnapshotRefused, decode
+from persistence.snapshots.manifest import LARGEST_MANIFEST, MANIFEST, Manifest, Member, SnapshotAway, SnapshotRefused, decode
+from persistence.workspaces.jail import open_plain
 
 LARGEST_MEMBER: Final = 4 * 1024 * 1024 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _MOST: Final = 1001
 _BLOCK: Final = 1024 * 1024
 _ENCRYPTED: Final = 0x1
+_AWAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE})
 
 
 def write_archive(path: Path, manifest: bytes, members: Mapping[str, bytes]) -> None:
@@ -38,26 +41,36 @@ class Archive:
         """Raises SnapshotRefused for what is no archive as this package writes it."""
         self._folder = folder
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._file = open_plain(path)
         except FileNotFoundError:
             raise SnapshotRefused(f"snapshot {folder}: {path.name} is gone", hint="take it from a copy") from None
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise SnapshotRefused(f"snapshot {folder}: {path.name} is no archive, or is cut off: {error}") from error
+        except OSError as error:
+            kind = SnapshotAway if error.errno in _AWAY else SnapshotRefused
+            raise kind(f"snapshot {folder}: {path.name} cannot be opened: {error.strerror}") from error
         try:
+            self._zip = zipfile.ZipFile(self._file)
             self._check(self._zip.infolist())
-        except BaseException:
-            self._zip.close()
+        except SnapshotRefused:
+            self._file.close()
             raise
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            self._file.close()
+            raise SnapshotRefused(f"snapshot {folder}: {path.name} is no archive, or is cut off: {error}") from error
 
     def __enter__(self) -> "Archive":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
+        self._file.close()
 
     def manifest(self) -> Manifest:
         """The manifest in it."""
-        return decode(self._content(MANIFEST, LARGEST_MANIFEST, None), self._folder)
+        return decode(self.raw_manifest(), self._folder)
+
+    def raw_manifest(self) -> bytes:
+        """Its bytes."""
+        return self._content(MANIFEST, LARGEST_MANIFEST, None)
 
     def member(self, member: Member) -> bytes:
         """The bytes of a member, which are what the manifest says. Raises SnapshotRefused."""

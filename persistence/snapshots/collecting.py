@@ -1,6 +1,6 @@
 """What a snapshot holds: the events of what it is of, the rows that they made, and what is drawn from these for people and agents."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -8,9 +8,8 @@ from uuid import UUID
 import orjson
 
 from persistence.database.quoting import naming
-from persistence.encoding import encode
-from persistence.errors import InvalidInput
 from persistence.models import Position
+from persistence.snapshots.lines import parsed
 from persistence.snapshots.manifest import Kind
 from persistence.transaction import Transaction
 
@@ -19,6 +18,8 @@ TABLES: Final = {
     "RUN": "runs",
     "STEP": "steps",
     "TOOL_CALL": "tool_calls",
+    "MEMORY": "memories",
+    "MEMORY_RECALL": "memory_recalls",
     "EFFECT": "effects",
     "CHECKPOINT": "run_checkpoints",
 }
@@ -59,7 +60,8 @@ LEFT JOIN LATERAL (
 # Events after a position, as they stand in the log, so many.
 _SINCE: Final = """
 SELECT
-  e.id, e.transaction_id::text AS transaction_id, e.sequence_number, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.correlation_id, e.actor,
+  e.id, e.transaction_id::text AS transaction_id, e.sequence_number, e.event_type, e.aggregate_type, e.aggregate_id, e.correlation_id, e.actor,
+  CASE WHEN e.event_type = 'CHECKPOINT_SAVED' THEN (e.event_data ->> 'run_id')::uuid END AS run_id,
   (to_jsonb(e) - 'tenant_id')::text AS document
 FROM persistence.orchestration_events AS e
 WHERE e.tenant_id = $1
@@ -71,7 +73,8 @@ LIMIT $4
 # Events of stories.
 _STORIES: Final = """
 SELECT
-  e.id, e.transaction_id::text AS transaction_id, e.sequence_number, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.correlation_id, e.actor,
+  e.id, e.transaction_id::text AS transaction_id, e.sequence_number, e.event_type, e.aggregate_type, e.aggregate_id, e.correlation_id, e.actor,
+  CASE WHEN e.event_type = 'CHECKPOINT_SAVED' THEN (e.event_data ->> 'run_id')::uuid END AS run_id,
   (to_jsonb(e) - 'tenant_id')::text AS document
 FROM persistence.orchestration_events AS e
 WHERE e.tenant_id = $1
@@ -86,16 +89,33 @@ WHERE r.tenant_id = $1
   AND r.id = ANY ($2::uuid[])
 ORDER BY r.id
 """
+# The same of checkpoints, with their states as they were saved: the digest is over their text.
+_CHECKPOINTS: Final = """
+SELECT r.id, (to_jsonb(r) - 'tenant_id' || jsonb_build_object('state', r.state::text))::text AS document
+FROM persistence.run_checkpoints AS r
+WHERE r.tenant_id = $1
+  AND r.id = ANY ($2::uuid[])
+ORDER BY r.id
+"""
 
-
-# The last saved states of runs.
-_STATES: Final = """
-SELECT DISTINCT ON (c.run_id) c.run_id, c.id, c.state::text AS state
-FROM persistence.run_checkpoints AS c
-WHERE c.tenant_id = $1
-  AND c.run_id = ANY ($2::uuid[])
-  AND c.status = 'SAVED'
-ORDER BY c.run_id, c.id DESC
+# Runs, each with the last state that was saved of it.
+_CONTEXT: Final = """
+SELECT jsonb_build_object(
+  'id', r.id, 'run_type', r.run_type, 'status', r.status, 'wait_reason', r.wait_reason, 'checkpoint_id', s.id, 'state', s.state
+)::text AS document
+FROM persistence.runs AS r
+LEFT JOIN LATERAL (
+  SELECT c.id, c.state
+  FROM persistence.run_checkpoints AS c
+  WHERE c.tenant_id = $1
+    AND c.run_id = r.id
+    AND c.status = 'SAVED'
+  ORDER BY c.id DESC
+  LIMIT 1
+) AS s ON true
+WHERE r.tenant_id = $1
+  AND r.id = ANY ($2::uuid[])
+ORDER BY r.id
 """
 
 
@@ -128,7 +148,7 @@ async def collect(
     """What there is since a position; everything where that is None. known: correlations that a snapshot of an agent has already.
     reminded: its memory window.
 
-    tx: a snapshot, so that all that is read is of one state. Raises InvalidInput for a conversation that is no id.
+    subject: of a conversation its correlation id, as Subject has it. tx: a snapshot, so that all that is read is of one state.
     """
     tenant_id = tx.context.tenant_id
     [at] = await tx.fetch(_POSITION, tenant_id)
@@ -136,7 +156,7 @@ async def collect(
     known = set(known)
     correlations = set(known)
     if kind == "conversation":
-        correlations = {_id(subject)}
+        correlations = {UUID(str(subject))}
         events = [e for e in await tx.fetch(_STORIES, tenant_id, list(correlations)) if _is_after(e, since)]
     else:
         events = await _since(tx, since)
@@ -152,65 +172,49 @@ async def collect(
     for aggregate, table in TABLES.items():
         ids = sorted({e["aggregate_id"] for e in events if e["aggregate_type"] == aggregate})
         lines: list[str] = []
+        statement = _CHECKPOINTS if aggregate == "CHECKPOINT" else naming(_ROWS, table=table)
         for place in range(0, len(ids), _BATCH):
-            lines += [row["document"] for row in await tx.fetch(naming(_ROWS, table=table), tenant_id, ids[place : place + _BATCH])]
+            lines += [row["document"] for row in await tx.fetch(statement, tenant_id, ids[place : place + _BATCH])]
         found.add(f"{table}.jsonl", lines)
     if kind != "tenant":
         found.add("context.jsonl", await _context(tx, events))
-        window = memory_window([orjson.loads(e["document"]) for e in events], subject if kind == "agent" else None)
+        window = _memory_window(events, subject if kind == "agent" else None)
         found.add_document("memory_window.json", [*reminded, *window][-WINDOW:])
     if kind == "agent":
-        found.add("correlations.jsonl", [f'{{"id":"{item}"}}' for item in sorted(correlations - known)])
+        found.add("correlations.jsonl", [f'{{"id": "{item}"}}' for item in sorted(correlations - known)])
     return found
 
 
 async def _context(tx: Transaction, events: Sequence[Any]) -> list[str]:
-    """Each run that something happened to: its status, and the last state that was saved of it."""
-    ids = {e["aggregate_id"] for e in events if e["aggregate_type"] == "RUN"}
-    for event in events:
-        if event["aggregate_type"] == "CHECKPOINT" and event["aggregate_version"] == 1:
-            ids.add(UUID(orjson.loads(event["document"])["event_data"]["run_id"]))
+    """Each run that something happened to: its status, and the last state that was saved of it, as PostgreSQL writes it."""
+    ids = {e["aggregate_id"] for e in events if e["aggregate_type"] == "RUN"} | {
+        e["run_id"] for e in events if e["run_id"] is not None
+    }
     wanted = sorted(ids)
-    lines = []
+    lines: list[str] = []
     for place in range(0, len(wanted), _BATCH):
-        part = wanted[place : place + _BATCH]
-        runs = await tx.fetch(naming(_ROWS, table="runs"), tx.context.tenant_id, part)
-        states = {row["run_id"]: row for row in await tx.fetch(_STATES, tx.context.tenant_id, part)}
-        for row in runs:
-            run, saved = orjson.loads(row["document"]), states.get(row["id"])
-            entry = {
-                "id": run["id"],
-                "run_type": run["run_type"],
-                "status": run["status"],
-                "wait_reason": run["wait_reason"],
-                "checkpoint_id": None if saved is None else saved["id"],
-                "state": None if saved is None else orjson.loads(saved["state"]),
-            }
-            lines.append(encode(entry))
+        lines += [row["document"] for row in await tx.fetch(_CONTEXT, tx.context.tenant_id, wanted[place : place + _BATCH])]
     return lines
 
 
-def memory_window(events: Sequence[Mapping[str, Any]], agent: str | None) -> list[dict[str, Any]]:
+def _memory_window(events: Sequence[Any], agent: str | None) -> list[dict[str, Any]]:
     """The last entries of a story, as an agent would be reminded of it: when, who, what, and what was said."""
     window = []
-    for event in events:
-        said = _SAID.get(event["event_type"])
-        if said is None:
-            continue
-        what, keys = said
-        data = event["event_data"]
-        content = {key: data[key] for key in keys if key in data}
+    for row in [e for e in events if e["event_type"] in _SAID][-WINDOW:]:
+        what, keys = _SAID[row["event_type"]]
+        event = parsed(row["document"])
+        data = event.get("event_data", event)  # or why it cannot be read
         window.append(
             {
-                "at": event["occurred_at"],
-                "actor": event["actor"],
+                "at": event.get("occurred_at"),
+                "actor": row["actor"],
                 "what": what,
-                "content": content,
-                "event_id": event["id"],
-                "own": event["actor"] == agent,
+                "content": {key: data[key] for key in (*keys, "unreadable") if key in data},
+                "event_id": str(row["id"]),
+                "own": row["actor"] == agent,
             }
         )
-    return window[-WINDOW:]
+    return window
 
 
 async def _since(tx: Transaction, since: Position | None) -> list[Any]:
@@ -227,12 +231,3 @@ async def _since(tx: Transaction, since: Position | None) -> list[Any]:
 
 def _is_after(event: Any, since: Position | None) -> bool:
     return since is None or (int(event["transaction_id"]), event["sequence_number"]) > (since.transaction_id, since.sequence_number)
-
-
-def _id(subject: str | None) -> UUID:
-    try:
-        return UUID(subject or "")
-    except ValueError:
-        raise InvalidInput(
-            "subject: a conversation is named by its correlation id", hint="as persistence runs show has it", field="subject"
-        ) from None

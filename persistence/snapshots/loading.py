@@ -1,68 +1,92 @@
-"""A snapshot's state, put together from those that it goes on from."""
+"""Reading a snapshot: its own members, and those of the ones that it goes on from."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import UUID
 
 import orjson
 
+from persistence.errors import Erased, NotFound, VaultDamaged
 from persistence.models import Snapshot
-from persistence.secrets import RecordedVault
+from persistence.plane import Plane
 from persistence.snapshots.collecting import TABLES
-from persistence.snapshots.manifest import Manifest, Member, SnapshotRefused
+from persistence.snapshots.lines import split
+from persistence.snapshots.manifest import Manifest, Member, Sealing, SnapshotRefused
 from persistence.snapshots.store import SnapshotStore
 from persistence.vault.aead import Unsealable, bound_to, unseal
 from persistence.vault.key_memory import Key
 
-Open = Callable[[Manifest, Member, bytes], bytes]
+SUBJECT: Final = "persistence:snapshots"
+"""Whose key seals the members of a tenant's snapshots: ``persistence erase --subject`` with this name makes all of them unreadable."""
+
+_PURPOSE: Final = "snapshot members"
 
 
 @dataclass
 class State:
-    """events: by id, in the order of the log. rows: by table and id. documents: of the newest snapshot, by name."""
+    """What a snapshot holds, chain and all, as PostgreSQL wrote it. events: by id. rows: by table and id. documents: its own JSON members."""
 
     manifest: Manifest
-    events: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    events: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[str, dict[str, bytes]] = field(default_factory=dict)
     documents: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        """The events in the order of the log."""
-        return sorted(self.events.values(), key=lambda event: event["sequence_number"])
+
+class SnapshotKeys:
+    """The keys of a tenant's snapshots, each asked for once; wiped at the end. Use it with ``async with``."""
+
+    def __init__(self, plane: Plane, tenant_id: UUID, circumstances: Mapping[str, Any]) -> None:
+        """circumstances: actor, user_id and source of who asks."""
+        self._plane = plane
+        self._tenant_id = tenant_id
+        self._circumstances = circumstances
+        self._keys: dict[UUID, Key] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for key in self._keys.values():
+            key.wipe()
+
+    async def new(self) -> tuple[Sealing, Key]:
+        """The key that members are sealed with now, made where there is none yet. Raises VaultLocked, VaultDamaged."""
+        subject = await self._plane.subjects.key(self._tenant_id, SUBJECT, purpose="take a snapshot", **self._circumstances)
+        with subject:
+            key = self._keys[subject.key_id] = subject.derived(_PURPOSE)
+        return Sealing(key_id=subject.key_id), key
+
+    async def of(self, manifest: Manifest) -> Key | None:
+        """The key of a snapshot's members; None where they are not sealed. Raises SnapshotRefused for one that is gone, VaultLocked."""
+        if manifest.sealing is None:
+            return None
+        key_id = manifest.sealing.key_id
+        if key_id not in self._keys:
+            purpose = f"read snapshot {manifest.folder}"
+            try:
+                subject = await self._plane.subjects.key_by_id(self._tenant_id, key_id, purpose=purpose, **self._circumstances)
+            except (NotFound, Erased, VaultDamaged) as error:
+                raise SnapshotRefused(f"snapshot {manifest.folder}: its key cannot be had: {error.message}") from error
+            with subject:
+                self._keys[key_id] = subject.derived(_PURPOSE)
+        return self._keys[key_id]
 
 
-async def load(store: SnapshotStore, snapshot: Snapshot, vault: RecordedVault, *, only: frozenset[str] | None = None) -> State:
-    """Reads a snapshot whole: every member of its chain, each held to its digest. only: members of these names. Raises SnapshotRefused,
-    VaultLocked.
+async def load(plane: Plane, snapshot: Snapshot, circumstances: Mapping[str, Any], *, only: frozenset[str] | None = None) -> State:
+    """Reads a snapshot whole: every member of its chain, each held to its digest. only: members of these names.
+
+    circumstances: actor, user_id and source of who reads. Raises SnapshotRefused, VaultLocked.
     """
-    chain = store.chain(snapshot)
+    store = SnapshotStore.of(plane.settings, snapshot.tenant_id)
+    chain = await asyncio.to_thread(store.chain, snapshot)
     state = State(chain[-1], rows={table: {} for table in TABLES.values()})
-    for manifest in chain:
-        key = await data_key(manifest, vault)
-        try:
-            for member in manifest.members:
-                if only is not None and member.name not in only:
-                    continue
-                with store.archive(member.held_by) as archive:
-                    if member.held_by == manifest.folder and archive.manifest() != manifest:
-                        raise SnapshotRefused(f"snapshot {manifest.folder}: the manifest in its archive is another")
-                    content = archive.member(member)
-                _take(state, manifest, member, opened(manifest, member, content, key))
-        finally:
-            if key is not None:
-                key.wipe()
+    async with SnapshotKeys(plane, snapshot.tenant_id, circumstances) as keys:
+        for manifest in chain:
+            await asyncio.to_thread(_read, store, state, manifest, await keys.of(manifest), only)
     return state
-
-
-async def data_key(manifest: Manifest, vault: RecordedVault) -> Key | None:
-    """The key that a snapshot's members are sealed with; None where they are not."""
-    sealing = manifest.sealing
-    if sealing is None:
-        return None
-    return await vault.use(
-        lambda keys: Key(keys.data_key(manifest.tenant_id, sealing.key_id, "snapshot", sealing.vault_term, sealing.key).view)
-    )
 
 
 def place_of(manifest: Manifest, name: str) -> bytes:
@@ -70,8 +94,18 @@ def place_of(manifest: Manifest, name: str) -> bytes:
     return bound_to("snapshot", manifest.tenant_id, manifest.snapshot_id, name)
 
 
-def opened(manifest: Manifest, member: Member, content: bytes, key: Key | None) -> bytes:
-    """A member's own bytes. Raises SnapshotRefused."""
+def _read(store: SnapshotStore, state: State, manifest: Manifest, key: Key | None, only: frozenset[str] | None) -> None:
+    for member in manifest.members:
+        if only is not None and member.name not in only:
+            continue
+        with store.archive(member.held_by) as archive:
+            if member.held_by == manifest.folder and archive.manifest() != manifest:
+                raise SnapshotRefused(f"snapshot {manifest.folder}: the manifest in its archive is another")
+            content = archive.member(member)
+        _take(state, manifest, member, _opened(manifest, member, content, key))
+
+
+def _opened(manifest: Manifest, member: Member, content: bytes, key: Key | None) -> bytes:
     if key is None:
         return content
     try:
@@ -83,14 +117,9 @@ def opened(manifest: Manifest, member: Member, content: bytes, key: Key | None) 
 def _take(state: State, manifest: Manifest, member: Member, content: bytes) -> None:
     try:
         if member.name == "events.jsonl":
-            for line in content.splitlines():
-                event = orjson.loads(line)
-                state.events[event["id"]] = event
+            state.events.update(split(content))
         elif member.name.endswith(".jsonl"):
-            rows = state.rows.setdefault(member.name.removesuffix(".jsonl"), {})
-            for line in content.splitlines():
-                row = orjson.loads(line)
-                rows[row["id"]] = row
+            state.rows.setdefault(member.name.removesuffix(".jsonl"), {}).update(split(content))
         elif manifest is state.manifest:
             state.documents[member.name.removesuffix(".json")] = orjson.loads(content)
     except (ValueError, KeyError, TypeError) as error:

@@ -27,49 +27,18 @@ class SnapshotRefused(PersistenceError):
     """A snapshot cannot be trusted. The message names it and what is wrong."""
 
 
-class _Part(BaseModel):
+class SnapshotAway(SnapshotRefused):
+    """A snapshot's files cannot be reached now. That says nothing of whether it is good."""
+
+
+class Part(BaseModel):
+    """Of a manifest. Frozen; unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Member(_Part):
-    """size: bytes as they stand in the archive, uncompressed; digest: their SHA-256. held_by: the folder whose archive has them; rows: lines in
-    it.
-    """
-
-    name: MemberName
-    size: int = Field(ge=0)
-    rows: int = Field(ge=0)
-    digest: Digest
-    held_by: Folder
-
-
-class Sealing(_Part):
-    """The key that members are sealed with, wrapped by the vault."""
-
-    vault_id: UUID
-    vault_term: int = Field(ge=1)
-    key_id: UUID
-    key: str
-
-
-class Manifest(_Part):
-    """kind, subject: what it is of. position: of the log. parent: the snapshot that it goes on from. counts: of aggregates, by table, in all."""
-
-    format: Literal["persistence.snapshot"]
-    version: Literal[1]
-    folder: Folder
-    snapshot_id: UUID
-    tenant_id: UUID
-    kind: Kind
-    subject: str | None
-    position: str = Field(pattern=r"^\d{1,10}-\d{1,20}-\d{1,19}$")
-    taken_at: str
-    package: str
-    canon: str
-    parent: Folder | None
-    parent_digest: Digest | None
-    sealing: Sealing | None
-    members: tuple[Member, ...] = Field(max_length=1000)
+class ManifestFile(Part):
+    """A manifest as it stands in its file."""
 
     @property
     def encoded(self) -> bytes:
@@ -81,6 +50,44 @@ class Manifest(_Part):
     @property
     def digest(self) -> str:
         return sha256(self.encoded).hexdigest()
+
+
+class Member(Part):
+    """size: bytes as they stand in the archive, uncompressed; digest: their SHA-256. held_by: the folder whose archive has them; rows: lines in
+    it.
+    """
+
+    name: MemberName
+    size: int = Field(ge=0)
+    rows: int = Field(ge=0)
+    digest: Digest
+    held_by: Folder
+
+
+class Sealing(Part):
+    """key_id: of the key of the tenant's snapshots that members are sealed with."""
+
+    key_id: UUID
+
+
+class Manifest(ManifestFile):
+    """kind, subject: what it is of. position: of the log. parent: the snapshot that it goes on from."""
+
+    format: Literal["persistence.snapshot"]
+    version: Literal[1]
+    folder: Folder
+    snapshot_id: UUID
+    tenant_id: UUID
+    kind: Kind
+    subject: str | None
+    position: str = Field(pattern=r"^[0-9]{1,9}-[0-9]{1,19}-[0-9]{1,18}$")
+    taken_at: str
+    package: str
+    canon: str
+    parent: Folder | None
+    parent_digest: Digest | None
+    sealing: Sealing | None
+    members: tuple[Member, ...] = Field(max_length=1000)
 
     def member(self, name: str) -> Member | None:
         return next((member for member in self.members if member.name == name), None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -11,8 +12,7 @@ import structlog
 from pydantic import Field, model_validator
 
 from persistence.configuration import Duration, Section, read_section
-from persistence.database.failures import DATABASE_ERRORS
-from persistence.errors import Conflict, NotFound, PersistenceError
+from persistence.errors import Conflict, InvalidInput, NotFound
 from persistence.models import Event, Position, Snapshot
 from persistence.plane import Plane
 from persistence.repositories.snapshots import SnapshotCause
@@ -26,6 +26,8 @@ SECTION: Final = "snapshots"
 _ACTOR: Final = "system:snapshots"
 _OWN: Final = frozenset({"SNAPSHOT", "VAULT_ACCESS"})
 _PAGE: Final = 1_000
+_BY_ITSELF: Final = frozenset({"schedule", "change", "size"})
+"""What rules take they delete again; what somebody took, or a restore did to be able to go back, stays until somebody prunes it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +61,10 @@ class Rule(Section):
     def _check(self) -> "Rule":
         if self.every is None and not self.events and self.changed is None:
             raise ValueError("a rule says every, events or changed")
-        Subject(self.kind, self.of)
+        try:
+            Subject(self.kind, self.of)
+        except InvalidInput as error:
+            raise ValueError(f"{error.message.replace('subject', 'of')}; {error.hint}") from None
         return self
 
 
@@ -89,13 +94,37 @@ def read_snapshot_config(folder: Path) -> SnapshotConfig:
     return read_section(folder / FILE, SECTION, SnapshotConfig)
 
 
+@dataclass
+class _Seen:
+    """What a rule has seen since the last snapshot. position: up to where; count: events that changed what it is of; stories: of its agent."""
+
+    position: Position | None = None
+    count: int = 0
+    is_due: bool = False
+    stories: set[UUID] = field(default_factory=set)
+
+    def begin(self, position: Position) -> None:
+        self.position, self.count, self.is_due = position, 0, False
+
+    def is_of(self, rule: Rule, event: Event) -> bool:
+        """Whether an event changed what a rule is of: an agent's are those of the stories in which it was seen to have a part."""
+        if rule.kind == "tenant":
+            return True
+        if rule.kind == "conversation":
+            return str(event.correlation_id) == Subject(rule.kind, rule.of).subject
+        if event.actor == rule.of:
+            self.stories.add(event.correlation_id)
+        return event.correlation_id in self.stories
+
+
 class Scheduler:
     """Takes what the rules ask for. Several processes may: each snapshot is taken by one, and the others find it taken."""
 
     def __init__(self, plane: Plane, config: SnapshotConfig) -> None:
         self._plane = plane
         self._config = config
-        self._seen: dict[int, tuple[Position, int, bool]] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._trouble: dict[int, str] = {}
 
     async def keep(self) -> None:
         """Looks at the rules for ever. What goes wrong with one is logged, and tried again."""
@@ -103,10 +132,14 @@ class Scheduler:
             for number, rule in enumerate(self._config.rules):
                 try:
                     await self._look(number, rule)
+                    self._trouble.pop(number, None)
                 except Conflict:
                     continue  # somebody else is at it
-                except (PersistenceError, *DATABASE_ERRORS) as error:
-                    _log.warning("snapshot_not_taken", tenant=rule.tenant, kind=rule.kind, error=str(error) or type(error).__name__)
+                except Exception as error:  # whatever is wrong with one tenant's, the others have theirs
+                    if self._trouble.get(number) == (said := str(error) or type(error).__name__):
+                        continue
+                    self._trouble[number] = said
+                    _log.warning("snapshot_not_taken", tenant=rule.tenant, kind=rule.kind, error=said)
             await asyncio.sleep(self._config.look.total_seconds())
 
     async def round(self) -> list[Snapshot]:
@@ -121,15 +154,18 @@ class Scheduler:
         cause = await self._cause(number, rule, tenant_id, there)
         if cause is None:
             return None
-        taken = await take(self._plane, tenant_id, subject, actor=_ACTOR, full=rule.full, encrypt=rule.encrypt, cause=cause)
-        self._seen.pop(number, None)
+        try:
+            taken = await take(self._plane, tenant_id, subject, actor=_ACTOR, full=rule.full, encrypt=rule.encrypt, cause=cause)
+        except NotFound:
+            return None  # there is nothing of this agent or conversation yet
+        self._seen.setdefault(number, _Seen()).begin(Position.parse(taken.position))
         _log.info("snapshot_taken", tenant=rule.tenant, of=taken.of, folder=taken.folder, cause=cause)
         if rule.verify:
             taken = await verify(self._plane, taken, actor=_ACTOR)
             if taken.status == "REFUSED":
                 _log.error("snapshot_refused", tenant=rule.tenant, folder=taken.folder, error=taken.error_details["message"])
         if self._config.keep is not None:
-            await prune(self._plane, tenant_id, self._config.keep.retention, actor=_ACTOR)
+            await prune(self._plane, tenant_id, self._config.keep.retention, actor=_ACTOR, causes=_BY_ITSELF)
         return taken
 
     async def _cause(self, number: int, rule: Rule, tenant_id: UUID, there: Sequence[Snapshot]) -> SnapshotCause | None:
@@ -145,22 +181,21 @@ class Scheduler:
     async def _change(self, number: int, rule: Rule, tenant_id: UUID, last: Snapshot | None) -> Literal["change", "size"] | None:
         """What has happened since the last one; since this process began, where there is none."""
         base = Position.parse(last.position) if last is not None else None
-        position, count, is_due = self._seen.get(number, (base, 0, False))
-        if position is None or (base is not None and _order(base) > _order(position)):
-            position, count, is_due = base or await self._end(tenant_id), 0, False
+        seen = self._seen.setdefault(number, _Seen())
+        if seen.position is None or (base is not None and _order(base) > _order(seen.position)):
+            seen.begin(base or await self._end(tenant_id))
         while True:
             async with self._plane.transaction(tenant_id, actor=_ACTOR) as tx:
-                events, position = await tx.events.read(position, _PAGE)
+                events, seen.position = await tx.events.read(seen.position, _PAGE)
             for event in events:
                 if event.aggregate_type not in _OWN:
-                    count += 1
-                    is_due = is_due or any(when.fits(event) for when in rule.events)
+                    seen.count += seen.is_of(rule, event)
+                    seen.is_due = seen.is_due or any(when.fits(event) for when in rule.events)
             if not events:
                 break
-        self._seen[number] = (position, count, is_due)
-        if is_due:
+        if seen.is_due:
             return "change"
-        return "size" if rule.changed is not None and count >= rule.changed else None
+        return "size" if rule.changed is not None and seen.count >= rule.changed else None
 
     async def _end(self, tenant_id: UUID) -> Position:
         async with self._plane.transaction(tenant_id, actor=_ACTOR) as tx:

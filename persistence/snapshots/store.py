@@ -1,20 +1,29 @@
 """Where snapshots lie: a folder for each tenant, in it one for each snapshot."""
 
+import errno
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from persistence.errors import NotFound, StorageFull, Unavailable
-from persistence.models import Snapshot, new_id
+from persistence.models import Snapshot
 from persistence.settings import Settings
 from persistence.snapshots.archive import Archive, write_archive
-from persistence.snapshots.manifest import ARCHIVE, FOLDER, LARGEST_MANIFEST, MANIFEST, Manifest, SnapshotRefused, decode
-from persistence.workspaces.jail import FOLDER_MODE, Jail, make_folder, sync_folder
+from persistence.snapshots.manifest import (
+    ARCHIVE,
+    FOLDER,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    Manifest,
+    SnapshotAway,
+    SnapshotRefused,
+    decode,
+)
+from persistence.workspaces.jail import FILE_MODE, FOLDER_MODE, Jail, open_plain, sync_folder, unwritable
 
 MOST_LINKS: Final = 50
 """So many snapshots may go on from each other; then a whole one is taken."""
@@ -38,54 +47,61 @@ class SnapshotStore:
         return cls((settings.snapshot_dir or settings.data_dir / "snapshots").expanduser().resolve(), tenant_id)
 
     def place(self, folder: str) -> Path:
-        """The folder of one snapshot. Raises NotFound for what cannot be its name, or leads elsewhere."""
+        """The folder of one snapshot. Raises SnapshotRefused for what cannot be its name, is gone or leads elsewhere."""
         if not FOLDER.fullmatch(folder):
-            raise NotFound(f"{folder!r} is no name of a snapshot", hint="persistence snapshot list", field="folder")
+            raise SnapshotRefused(f"{folder!r} is no name of a snapshot", hint="persistence snapshot list")
         try:
             with self.jail.folder(str(self.tenant_id), folder):
                 return self.folder / folder
         except FileNotFoundError:
-            raise SnapshotRefused(f"snapshot {folder}: its folder is gone", hint="take it from a copy") from None
+            raise SnapshotAway(
+                f"snapshot {folder}: its folder is not in {self.folder}", hint="mount it, or take it from a copy"
+            ) from None
         except OSError as error:
-            raise SnapshotRefused(f"snapshot {folder}: its folder cannot be opened: {error.strerror}") from error
+            raise _unopened(f"snapshot {folder}: its folder", error) from error
 
-    def write(self, manifest: Manifest, members: dict[str, bytes]) -> Manifest:
-        """Puts a snapshot in its place, whole. Returns its manifest with the folder that it got. Raises StorageFull, Unavailable: then nothing
-        is there.
+    def write(self, manifest: Manifest, members: dict[str, bytes], taken: Collection[str], later: int = 0) -> Manifest:
+        """Writes a snapshot beside its place, whole and durably; ``finish`` puts it there. taken: names of folders that others have. later:
+        so many seconds, where somebody else was faster.
+
+        Returns its manifest with the folder that it is to get. Raises StorageFull, Unavailable: then nothing is there.
         """
-        make_folder(self.folder)
-        partial = self.folder / f"{_PARTIAL}{new_id()}"
+        partial = self._partial(manifest.snapshot_id)
         try:
+            with self.jail.folder(str(self.tenant_id), make=True):
+                pass
+            shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(FOLDER_MODE)
-            moment = datetime.now(UTC)
-            while True:
-                folder = moment.strftime("%Y-%m-%dT%H%M%SZ")
-                if (self.folder / folder).exists():
-                    moment += timedelta(seconds=1)
-                    continue
-                placed = _placed(manifest, folder)
-                for old in (ARCHIVE, MANIFEST):
-                    (partial / old).unlink(missing_ok=True)
-                write_archive(partial / ARCHIVE, placed.encoded, members)
-                (partial / MANIFEST).write_bytes(placed.encoded)
-                for name in (ARCHIVE, MANIFEST):
-                    _sync(partial / name)
-                sync_folder(partial)
-                try:
-                    partial.rename(self.folder / folder)
-                except OSError:
-                    if (self.folder / folder).exists():
-                        continue  # somebody took one in this very second
-                    raise
-                sync_folder(self.folder)
-                return placed
+            moment = datetime.now(UTC) + timedelta(seconds=later)
+            while (folder := moment.strftime("%Y-%m-%dT%H%M%SZ")) in taken or (self.folder / folder).exists():
+                moment += timedelta(seconds=1)
+            placed = _placed(manifest, folder)
+            write_archive(partial / ARCHIVE, placed.encoded, members)
+            (partial / MANIFEST).write_bytes(placed.encoded)
+            for name in (ARCHIVE, MANIFEST):
+                (partial / name).chmod(FILE_MODE)
+                _sync(partial / name)
+            sync_folder(partial)
+            sync_folder(self.folder)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
-            kind = StorageFull if error.errno in {28, 122, 27} else Unavailable
-            raise kind(f"{self.folder}: the snapshot cannot be written: {error.strerror}") from error
+            raise unwritable(error, f"{self.folder}: the snapshot cannot be written: {error.strerror}") from error
+        return placed
+
+    def finish(self, snapshot_id: UUID, folder: str) -> None:
+        """Puts in its place what was recorded. It may be called again, also where whoever took the snapshot ended before."""
+        partial, place = self._partial(snapshot_id), self.folder / folder
+        if partial.is_dir() and not partial.is_symlink() and FOLDER.fullmatch(folder) and not place.exists():
+            partial.rename(place)
+            sync_folder(self.folder)
+
+    def forget(self, snapshot_id: UUID) -> None:
+        """Removes what was written and will not be recorded."""
+        shutil.rmtree(self._partial(snapshot_id), ignore_errors=True)
 
     def manifest(self, snapshot: Snapshot) -> Manifest:
         """The manifest of a snapshot, as it was recorded. Raises SnapshotRefused."""
+        self.finish(snapshot.id, snapshot.folder)
         raw = self._read_manifest(snapshot.folder)
         manifest = decode(raw, snapshot.folder)
         if manifest.encoded != raw or manifest.digest != snapshot.digest:
@@ -93,8 +109,21 @@ class SnapshotStore:
                 f"snapshot {snapshot.folder}: its manifest is not the one that was recorded",
                 hint="somebody changed it; take it from a copy",
             )
-        if manifest.tenant_id != self.tenant_id or manifest.folder != snapshot.folder or manifest.snapshot_id != snapshot.id:
+        said = (manifest.tenant_id, manifest.folder, manifest.snapshot_id, manifest.kind, manifest.subject, manifest.position)
+        recorded = (self.tenant_id, snapshot.folder, snapshot.id, snapshot.snapshot_kind, snapshot.subject, snapshot.position)
+        if said != recorded:
             raise SnapshotRefused(f"snapshot {snapshot.folder}: its manifest is another snapshot's")
+        return manifest
+
+    def unrecorded(self, folder: str) -> Manifest:
+        """The manifest of a snapshot that the database does not know. Raises SnapshotRefused, also where its archive has another one."""
+        raw = self._read_manifest(folder)
+        manifest = decode(raw, folder)
+        if manifest.encoded != raw or manifest.tenant_id != self.tenant_id or manifest.folder != folder:
+            raise SnapshotRefused(f"snapshot {folder}: its manifest was changed, or is another snapshot's")
+        with self.archive(folder) as archive:
+            if archive.manifest() != manifest:
+                raise SnapshotRefused(f"snapshot {folder}: the manifest in its archive is another")
         return manifest
 
     def chain(self, snapshot: Snapshot) -> list[Manifest]:
@@ -111,48 +140,65 @@ class SnapshotStore:
             chain.append(manifest)
         return chain[::-1]
 
+    def check_chain(self, snapshot: Snapshot) -> list[Manifest]:
+        """The same, and each has its archive."""
+        chain = self.chain(snapshot)
+        for manifest in chain:
+            with self.archive(manifest.folder) as archive:
+                if archive.manifest() != manifest:
+                    raise SnapshotRefused(f"snapshot {manifest.folder}: the manifest in its archive is another")
+        return chain
+
     def archive(self, folder: str) -> Archive:
         """Opens the archive of a snapshot. Raises SnapshotRefused."""
         return Archive(self.place(folder) / ARCHIVE, folder)
 
-    def content(self, manifest: Manifest, name: str) -> bytes | None:
-        """The bytes of a member, wherever they are held; None where there is none of this name."""
-        member = manifest.member(name)
-        if member is None:
-            return None
-        with self.archive(member.held_by) as archive:
-            return archive.member(member)
+    def size(self, snapshot_id: UUID) -> int:
+        """Bytes on disk of one that is written, and not in its place yet."""
+        return sum(path.stat().st_size for path in self._partial(snapshot_id).iterdir())
 
-    def size(self, folder: str) -> int:
-        """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.place(folder).iterdir())
+    def remove(self, folder: str) -> bool:
+        """Removes a snapshot's folder. False where there is none."""
+        try:
+            shutil.rmtree(self.place(folder), ignore_errors=True)
+        except SnapshotRefused:
+            return False
+        return True
 
-    def remove(self, folder: str) -> None:
-        """Removes a snapshot's folder."""
-        shutil.rmtree(self.place(folder), ignore_errors=True)
-
-    def sweep(self, known: Sequence[str]) -> list[str]:
-        """Removes what was begun and never recorded, and is older than an hour. known: folders that are recorded. Returns what went."""
-        gone = []
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            is_ours = path.name.startswith(_PARTIAL) or (FOLDER.fullmatch(path.name) and path.name not in known)
+    def sweep(self, recorded: Collection[UUID]) -> list[str]:
+        """Removes what was begun more than an hour ago and never recorded. What lies in its place stays: a database that was restored may not know
+        it. Returns what went.
+        """
+        gone, names = [], {str(item) for item in recorded}
+        for path in self.folder.iterdir() if self.folder.is_dir() and not self.folder.is_symlink() else ():
+            snapshot_id = path.name.removeprefix(_PARTIAL)
+            is_ours = path.name.startswith(_PARTIAL) and snapshot_id not in names
             if is_ours and not path.is_symlink() and time.time() - path.stat().st_mtime > _FORGOTTEN:
                 shutil.rmtree(path, ignore_errors=True)
                 gone.append(path.name)
         return gone
 
+    def _partial(self, snapshot_id: UUID) -> Path:
+        return self.folder / f"{_PARTIAL}{snapshot_id}"
+
     def _read_manifest(self, folder: str) -> bytes:
         path = self.place(folder) / MANIFEST
         try:
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            with open_plain(path) as file:
                 raw = file.read(LARGEST_MANIFEST + 1)
         except FileNotFoundError:
             raise SnapshotRefused(f"snapshot {folder}: its manifest is gone", hint="take it from a copy") from None
         except OSError as error:
-            raise SnapshotRefused(f"snapshot {folder}: its manifest cannot be read: {error.strerror}") from error
+            raise _unopened(f"snapshot {folder}: its manifest", error) from error
         if len(raw) > LARGEST_MANIFEST:
             raise SnapshotRefused(f"snapshot {folder}: its manifest is too large")
         return raw
+
+
+def _unopened(what: str, error: OSError) -> SnapshotRefused:
+    """A link or a pipe in the place of a file is somebody's doing; that the disk does not answer, or one may not, is not the snapshot's."""
+    kind = SnapshotRefused if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENXIO} else SnapshotAway
+    return kind(f"{what} cannot be opened: {error.strerror}")
 
 
 def _placed(manifest: Manifest, folder: str) -> Manifest:

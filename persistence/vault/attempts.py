@@ -22,6 +22,10 @@ _BLIND_WAIT: Final = 1.0  # before an attempt that cannot be counted
 _NAME: Final = "attempts.json"
 
 
+class TooSoon(UnlockRefused):
+    """Nothing was tried: one has to wait."""
+
+
 @dataclass
 class Attempts:
     """failures: since the last that succeeded. last_step: the newest one-time code that was used."""
@@ -43,12 +47,12 @@ class Attempts:
 def attempting(folder: Path) -> Iterator[Attempts]:
     """One attempt. It counts as failed unless the block sets ``failures`` to 0. To be used while the vault's file is ``locked``.
 
-    Raises UnlockRefused while there is still to be waited.
+    Raises TooSoon while there is still to be waited.
     """
     path = folder / _NAME
     attempts = _read(path)
     if attempts.wait > 0:
-        raise UnlockRefused(
+        raise TooSoon(
             f"{attempts.failures} attempts to open the vault failed; the next may be made in {attempts.wait:.0f} s",
             hint="wait, then try again",
         )

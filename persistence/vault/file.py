@@ -14,15 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from persistence.errors import NoVault, StorageFull, Unavailable, VaultDamaged
+from persistence.errors import NoVault, VaultDamaged
 from persistence.vault.document import LARGEST
-from persistence.workspaces.jail import FILE_MODE, make_folder, sync_folder
+from persistence.workspaces.jail import FILE_MODE, make_folder, sync_folder, unwritable
 
 NAME: Final = "master-config.enc.json"
 _NEW: Final = NAME + ".new"
 _LOCK: Final = NAME + ".lock"
 _NOT_WRITABLE: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class VaultFile:
@@ -42,7 +41,9 @@ class VaultFile:
         try:
             place = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
-            raise NoVault("there is no vault yet", hint="persistence vault init makes one") from None
+            raise NoVault(
+                "there is no vault yet", hint="persistence vault init makes one; where one was lost: docs/runbooks.md"
+            ) from None
         except OSError as error:
             raise VaultDamaged(f"{self.path}: cannot be opened: {error.strerror}", hint="it has to be a plain file") from error
         if not stat.S_ISREG(os.fstat(place).st_mode):
@@ -92,5 +93,4 @@ class VaultFile:
         except OSError as error:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
-            kind = StorageFull if error.errno in _FULL else Unavailable
-            raise kind(f"{self.path}: cannot be written: {error.strerror}; the vault is as it was") from error
+            raise unwritable(error, f"{self.path}: cannot be written: {error.strerror}; the vault is as it was") from error

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from persistence.errors import ConfigurationError, Conflict, InvalidInput, UnlockRefused, VaultDamaged, VaultLocked
 from persistence.vault.aead import KEY_BYTES
-from persistence.vault.attempts import Attempts, attempting
+from persistence.vault.attempts import Attempts, TooSoon, attempting
 from persistence.vault.configuration import VaultConfig
 from persistence.vault.derivation import from_text, to_text
 from persistence.vault.document import Document, decode
@@ -52,6 +52,7 @@ class Vault:
         self._keys: Keys | None = None
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
+        self._refused: tuple[tuple[int, int, int] | None, str] | None = None
         self._used_at = self._opened_at = 0.0
         self._stamp: tuple[int, int, int] | None = None
         self._process = os.getpid()
@@ -108,6 +109,8 @@ class Vault:
                         attempts.failures = 0
                 else:
                     keys = self._tried(opener)
+            except TooSoon:
+                raise  # nothing was tried
             except UnlockRefused:
                 self.on_use("refused")
                 raise
@@ -192,7 +195,21 @@ class Vault:
             self.file.read()  # says that there is none
             raise VaultLocked("the vault was locked by command", hint="persistence vault unlock")
         for opener in self._openers:
-            self._unlock(Opener(opener.kind, bytearray(opener.secret), opener.name))
+            stamp = _stamp_of(self.file.path)
+            if (
+                self._refused is not None and self._refused[0] == stamp
+            ):  # tried again it would shut out others, who have to wait after each
+                raise UnlockRefused(
+                    f"what this process was started with does not open the vault: {self._refused[1]}",
+                    hint="start it again with something that does; persistence vault status lists what that could be",
+                )
+            try:
+                self._unlock(Opener(opener.kind, bytearray(opener.secret), opener.name))
+            except TooSoon:
+                raise
+            except UnlockRefused as error:
+                self._refused = stamp, error.message
+                raise
             if self.is_locked_by_command:  # meanwhile
                 self.lock()
                 raise VaultLocked("the vault was locked by command", hint="persistence vault unlock")

@@ -1,15 +1,19 @@
 """A folder that no name leads out of."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from persistence.errors import InvalidInput
+from persistence.errors import InvalidInput, StorageFull, Unavailable
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk without room says."""
 
 
 class Jail:
@@ -37,11 +41,25 @@ class Jail:
             os.close(here)
 
 
+def unwritable(error: OSError, words: str) -> StorageFull | Unavailable:
+    """What to raise where something cannot be written: StorageFull for want of room, Unavailable for anything else. words: of the message."""
+    return StorageFull(words) if error.errno in FULL else Unavailable(words)
+
+
 def check_name(name: str) -> str:
     """The same, if it can name something in a folder. Raises InvalidInput."""
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise InvalidInput(f"{name!r} cannot name a file or folder")
     return name
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Opens a plain file to be read: no link, and nothing that one waits for. Raises OSError."""
+    place = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(place).st_mode):
+        os.close(place)
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return os.fdopen(place, "rb")
 
 
 def make_folder(path: Path) -> None:

@@ -34,6 +34,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
         typed("token", "issue", "ci", "--data-dir", str(folder))
         runs = orjson.loads(typed("runs", "list", "--status", "FAILED", "--format", "json", "--data-dir", str(folder)))["items"]
         dead = orjson.loads(typed("dlq", "list", "--each", "--format", "json", "--data-dir", str(folder)))
+        snapshot = orjson.loads(typed("snapshot", "take", "--format", "json", "--data-dir", str(folder)))
         [token] = orjson.loads(typed("token", "list", "--format", "json", "--data-dir", str(folder)))
         yield SimpleNamespace(
             folder=folder,
@@ -46,6 +47,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
                 "EFFECT": dead[0]["id"],
                 "OTHER_EFFECT": dead[1]["id"],
                 "TOKEN": token["id"],
+                "SNAPSHOT": snapshot["folder"],
             },
         )
 

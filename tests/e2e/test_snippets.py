@@ -231,7 +231,7 @@ def test_the_guide_to_secrets(tmp_path: Path) -> None:
     reader.read("docs/secrets.md", special)
     assert "the proof is event" in reader.said
     assert reader._command(["secret", "get", "stripe", "--purpose", "a test"]) == "sk_live_4711"
-    assert "130 passed" in reader._command(["fit"])
+    assert "136 passed" in reader._command(["fit"])
 
 
 def test_the_guide_to_log_lines(tmp_path: Path) -> None:
@@ -314,12 +314,18 @@ def _moment_in_the_archive(folder: Path) -> str:
 
 def test_the_guide_to_the_library(tmp_path: Path) -> None:
     blocks = [text for language, text in BLOCK.findall((ROOT / "docs" / "library.md").read_text()) if language == "python"]
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     reader = Reader(tmp_path, {}, {})
     reader._run([sys.executable, "-c", "\n".join(blocks) + f"\ntest_an_order_is_mailed({str(tmp_path / 'data')!r})"])
     shown = reader._command(["runs", "list"])
     assert "CANCELLED" in shown
     assert "invoice" in shown
+
+
+def test_the_guide_to_memory(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, {}, {})
+    reader.read("docs/memory.md")
+    assert "Ada likes coffee now" in reader.said
 
 
 def test_what_security_asks_for(tmp_path: Path) -> None:
@@ -330,5 +336,5 @@ def test_what_security_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [path.name for path in (ROOT / "docs").glob("*.md")])
 def test_no_guide_is_left_out(page: str) -> None:
-    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md", "logs.md", "snapshots.md"}
+    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md", "logs.md", "snapshots.md", "memory.md"}
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]

@@ -16,7 +16,9 @@ from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
 from persistence.models import Position, Role
 from persistence.outbox import Delivery, Worker
+from persistence.outbox.embed_handler import add_embed_handler
 from persistence.sample import add_sample_handlers, play
+from persistence.stores.memory import Backends, Upkeep
 from persistence.vault import Opener
 from tests.conftest import TestServer
 from tests.helpers import request_effect
@@ -50,18 +52,48 @@ async def write_history(plane: Plane) -> None:
             size_bytes=1,
             cause="manual",
         )
-        taken = tx.snapshots.restore(tx.snapshots.verify(taken, {"members": 1}), "elsewhere")
-        tx.snapshots.refuse(taken, {"message": "changed"})
+    auditor = await asyncpg.connect(plane.server.audit_dsn)
+    prove = "SELECT persistence.record_snapshot_proof($1, $2, $3, $4::text::jsonb, 'user:ada')"
+    await auditor.execute(prove, tenant.tenant_id, taken.id, "SNAPSHOT_VERIFIED", '{"findings": {}}')
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        tx.snapshots.restore(await tx.snapshots.get(taken.id), "elsewhere")
+    await auditor.execute(prove, tenant.tenant_id, taken.id, "SNAPSHOT_REFUSED", '{"error_details": {"message": "changed"}}')
+    await auditor.close()
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         parent = tx.runs.start(run_type="saved")
         tx.checkpoints.save(parent, {"n": 1})
         tx.runs.start(parent, run_type="child")
+    await write_memories(plane, tenant.tenant_id)
     async with plane.pool.acquire() as connection:
         await connection.execute("SELECT persistence.refresh_projections()")
     administrator = await asyncpg.connect(plane.server.for_administration)
     await administrator.execute(_VERIFIED)
     await administrator.execute("SELECT persistence.record_gates('{\"checks\": [], \"seconds\": 0}', 'system:test')")
     await administrator.close()
+
+
+async def write_memories(plane: Plane, tenant_id: UUID) -> None:
+    """What an agent learned in a run, what it knows better since, what was left aside, brought back and forgotten."""
+    async with plane.transaction(tenant_id, actor="agent:x") as tx:
+        run = tx.runs.start(run_type="learning")
+        first = tx.memories.remember("the customer likes tea", agent="agent:x", context="chat", origin=run, tags=["taste"])
+        tx.memories.remember("the customer likes coffee", agent="agent:x", context="chat", origin=run, supersedes=first)
+        pruned = tx.memories.remember("it rained", agent="agent:x", context="doc", importance=0.1)
+        tx.memories.restore(tx.memories.prune(pruned, "old"), "asked for")
+        gone = tx.memories.remember("a secret", agent="agent:x", context="workflow", origin=run)
+        tx.memories.forget(gone, "it was personal")
+        await tx.flush()
+        tx.memory_recalls.record([first], agent="agent:x", origin=run)
+    async with Backends(plane) as backends:
+        worker = add_embed_handler(Worker(name="tester", listen=False), backends)
+        await worker.drain(plane)
+        upkeep = Upkeep(backends)
+        second, _ = await upkeep.begin(tenant_id, actor="agent:x")
+        await worker.drain(plane)
+        await upkeep.activate(tenant_id, second.id, "tried", actor="agent:x")
+        third, _ = await upkeep.begin(tenant_id, actor="agent:x")
+        await worker.drain(plane)
+        await upkeep.retire(tenant_id, third.id, "not needed", actor="agent:x")
 
 
 async def write_secrets(plane: Plane, tenant_id: UUID) -> None:

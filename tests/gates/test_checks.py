@@ -50,6 +50,9 @@ async def objects(connection: asyncpg.Connection, check: Check, login: str | Non
                         "data_keys",
                         "secrets",
                         "vault_accesses",
+                        "memories",
+                        "memory_recalls",
+                        "memory_indexes",
                         "snapshots",
                         "backup_verifications",
                     )

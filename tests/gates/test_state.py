@@ -66,6 +66,6 @@ async def test_before_it_began_there_was_none(audit_dsn: str, dsn: str, run: Run
     with pytest.raises(NotFound, match="there is no run"):
         await shown(audit_dsn, run.model_copy(update={"id": new_id()}))
     with pytest.raises(NotFound, match="there is no run"):
-        await shown(audit_dsn, run, tenant_id=new_id())
+        await shown(audit_dsn, run, tenant=str(new_id()))
     with pytest.raises(PermissionDenied):
         await shown(dsn, run)

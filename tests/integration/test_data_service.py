@@ -19,11 +19,20 @@ from persistence.ingest import DATA_INGEST_MAX_SIZE, DataFileEnvelope, Ingest
 from persistence.models import Role, Tenant
 from persistence.service.app import DEFAULT_MAX_SIZE
 from persistence.service.token_cache import TokenCache
+from persistence.telemetry import LISTENING
+from persistence.tokens import CHANNEL
 from tests.proxy import way_to
 from tests.serving import Service, serving
 
 PROBLEM = "application/problem+json"
 SCOPE = "test.scope"
+
+
+async def until_revocations_are_heard() -> None:
+    """Whoever begins to listen forgets which tokens held before."""
+    async with asyncio.timeout(60):
+        while not LISTENING.labels(CHANNEL)._value.get():
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -230,6 +239,7 @@ async def test_while_the_database_is_away_data_come_in_and_are_read(
         ]
         known, reader, unknown = ({"Authorization": f"Bearer {token}"} for token in tokens)
         async with httpx2.AsyncClient(base_url=service.url, timeout=30) as client:
+            await until_revocations_are_heard()
             for headers in (known, reader):
                 assert (await client.get(f"/v1/data/{SCOPE}", headers=headers)).status_code == 200
             await way.close()
@@ -254,6 +264,7 @@ async def test_nonsense_does_not_slow_down_those_who_are_known(
     async with way_to(host) as way, Plane(dsn=dsn.replace(host, way.host), retry_for=30) as distant:
         token = await Service(plane, "", Ingest(Path("/nowhere"))).token(tenant)
         async with TokenCache(distant) as tokens:
+            await until_revocations_are_heard()
             await tokens.bearer_remembered(token)
             await way.close()
             await tokens.bearer_remembered(token)

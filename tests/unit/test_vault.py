@@ -668,14 +668,17 @@ def found(hidden):
         span, rights, *_ , name = (line.split() + [""])[:6] if len(line.split()) > 5 else (*line.split()[:5], "")
         if not rights.startswith("rw") or name in ("[vvar]", "[vsyscall]"): continue
         first, last = (int(part, 16) for part in span.split("-"))
-        with open("/proc/self/mem", "rb", 0) as memory:
-            memory.seek(first)
-            try: block = memory.read(last - first)
-            except OSError: continue
-        at = block.find(head)
-        while at >= 0:
-            if all(at + n < len(block) and block[at + n] ^ mask == byte for n, byte in enumerate(hidden)): return True
-            at = block.find(head, at + 1)
+        block = bytearray(last - first)
+        try:
+            with open("/proc/self/mem", "rb", 0) as memory:
+                memory.seek(first)
+                memory.readinto(block)
+            at = block.find(head)
+            while at >= 0:
+                if all(at + n < len(block) and block[at + n] ^ mask == byte for n, byte in enumerate(hidden)): return True
+                at = block.find(head, at + 1)
+        except OSError: continue
+        finally: block[:] = bytes(len(block))  # what was copied to be looked at is not to be found by the next search
     return False
 open_ = [found(hidden), found(roots), found(master)]
 pages = [vault._keys._root._page, vault._keys._masters[1]._page, vault._keys._index._page]

@@ -1,5 +1,5 @@
 -- Refuses a batch in which something begins, or goes on after a pause, while what it is a part of is not open any more (canon.part_of), or that is not
--- of its correlation, or of another run, or begins after it. What was ended by this very batch counts as open up to the event that ended it; what
+-- of its correlation, or of another run, or begins after it; and a use of memories that there are not. What was ended by this very batch counts as open up to the event that ended it; what
 -- somebody else ended meanwhile is ended, whichever number its end has. Called after the fold.
 -- A whole is looked up once as long as its parts stand together, and not at all where it has just begun in the batch.
 CREATE FUNCTION persistence.check_wholes(batch persistence.orchestration_events[]) RETURNS boolean
@@ -35,6 +35,7 @@ DECLARE
   signal_id uuid;
   signal_correlation uuid;
   signal_begun bigint;
+  unknown_memory uuid;
 BEGIN
   FOREACH e IN ARRAY batch LOOP
     CONTINUE WHEN e.event_data ->> 'run_id' = open_run
@@ -78,6 +79,19 @@ BEGIN
       its_owner := e.aggregate_id;
       its_run := its.run_id;
       its_step := its.step_id;
+    END IF;
+
+    IF e.aggregate_type = 'MEMORY_RECALL' THEN
+      SELECT r.memory_id::uuid INTO unknown_memory
+      FROM jsonb_array_elements_text(e.event_data -> 'memories') AS r (memory_id)
+      WHERE NOT EXISTS (SELECT FROM memories AS m WHERE m.tenant_id = tenant AND m.id = r.memory_id::uuid)
+      LIMIT 1;
+      IF FOUND THEN
+        RAISE EXCEPTION USING
+          ERRCODE = 'PE003',
+          MESSAGE = format('memories: there is no memory %s in this tenant', unknown_memory),
+          HINT = 'Name those that a search found.';
+      END IF;
     END IF;
 
     IF e.aggregate_type = 'RUN' AND e.aggregate_version = 1 AND e.event_data ? 'signal_id' THEN

@@ -103,7 +103,7 @@ BEGIN
         ERRCODE = 'PE008',
         MESSAGE = format('event %s: event_data of %s is nested deeper than 200', item.position, item.event_type),
         HINT = 'Flatten it: readers could not read it.';
-    ELSIF (item.attachment IS NOT NULL) <> (item.event_type = ANY ('{CHECKPOINT_SAVED,SECRET_SET,SECRET_REWRAPPED,DATA_KEY_CREATED,DATA_KEY_REWRAPPED}')) THEN
+    ELSIF (item.attachment IS NOT NULL) <> (item.event_type = ANY ('{CHECKPOINT_SAVED,MEMORY_REMEMBERED,SECRET_SET,SECRET_REWRAPPED,DATA_KEY_CREATED,DATA_KEY_REWRAPPED}')) THEN
       RAISE EXCEPTION USING
         ERRCODE = 'PE008',
         MESSAGE = format(

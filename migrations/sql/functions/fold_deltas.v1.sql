@@ -3,9 +3,10 @@ CREATE FUNCTION persistence.fold_deltas(deltas persistence.aggregate_delta[], at
 LANGUAGE plpgsql
 AS $$
 DECLARE
-  kinds CONSTANT text[] := ARRAY['SIGNAL', 'RUN', 'STEP', 'TOOL_CALL', 'EFFECT', 'CHECKPOINT', 'TENANT', 'BACKUP_VERIFICATION', 'DATA_KEY', 'SECRET', 'VAULT_ACCESS', 'SNAPSHOT'];
-  creations integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-  changes integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+  kinds CONSTANT text[] := ARRAY['SIGNAL', 'RUN', 'STEP', 'TOOL_CALL', 'MEMORY_INDEX', 'MEMORY', 'MEMORY_RECALL', 'EFFECT', 'CHECKPOINT', 'TENANT',
+    'BACKUP_VERIFICATION', 'DATA_KEY', 'SECRET', 'VAULT_ACCESS', 'SNAPSHOT'];
+  creations integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+  changes integer[] := ARRAY[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
   d aggregate_delta;
   kind text;
   place integer;

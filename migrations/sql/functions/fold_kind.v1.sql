@@ -20,6 +20,9 @@ BEGIN
     WHEN 'DATA_KEY' THEN RETURN fold_data_keys{one}({these}, attachments);
     WHEN 'SECRET' THEN RETURN fold_secrets{one}({these}, attachments);
     WHEN 'VAULT_ACCESS' THEN RETURN fold_vault_accesses{one}({these});
+    WHEN 'MEMORY' THEN RETURN fold_memories{one}({these}, attachments);
+    WHEN 'MEMORY_RECALL' THEN RETURN fold_memory_recalls{one}({these});
+    WHEN 'MEMORY_INDEX' THEN RETURN fold_memory_indexes{one}({these});
     WHEN 'SNAPSHOT' THEN RETURN fold_snapshots{one}({these});
   END CASE;
 END

@@ -11,7 +11,7 @@ BEGIN
   IF width_bucket(first_number - 1, doubled) < width_bucket(last_number, doubled)
     AND pg_try_advisory_xact_lock(plane_lock('learn_sizes'))
   THEN
-    ANALYZE signals, runs, steps, tool_calls, effects, run_checkpoints, data_keys, secrets, vault_accesses, snapshots, orchestration_events, outbox_events, outbox_queue;
+    ANALYZE signals, runs, steps, tool_calls, effects, run_checkpoints, data_keys, secrets, vault_accesses, memories, memory_recalls, snapshots, orchestration_events, outbox_events, outbox_queue;
   END IF;
   RETURN true;
 END

@@ -10,8 +10,7 @@ BEGIN
     AND s.snapshot_kind = NEW.snapshot_kind
     AND s.subject IS NOT DISTINCT FROM NEW.subject
     AND s.id <> NEW.id
-    AND s.status <> 'DELETED'
-    AND s.verified_at IS NOT NULL
+    AND s.status = 'VERIFIED'
   LIMIT 1
   FOR UPDATE;
   IF NOT FOUND THEN

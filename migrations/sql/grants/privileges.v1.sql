@@ -18,7 +18,8 @@ GRANT EXECUTE ON FUNCTION
   TO persistence_system, persistence_app, persistence_worker, persistence_operator, persistence_auditor;
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
-  persistence.effects, persistence.run_checkpoints, persistence.snapshots, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
+  persistence.effects, persistence.run_checkpoints, persistence.memories, persistence.memory_recalls,
+  persistence.memory_indexes, persistence.memory_vectors, persistence.snapshots, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
   persistence.outbox_streams, persistence.outbox_marks, persistence.outbox_limits, persistence.outbox_destinations
   TO persistence_app, persistence_operator, persistence_auditor;
 GRANT SELECT (tenant_id, id, status, correlation_id, causation_id, actor, version, last_event_id, created_at, updated_at, subject, term, vault_id, vault_term, digest)
@@ -41,7 +42,8 @@ GRANT EXECUTE ON FUNCTION
   persistence.read_events(uuid, uuid, integer, xid8, bigint, integer),
   persistence.read_secret(uuid, uuid, text, integer, uuid, integer[], jsonb, text),
   persistence.read_subject_key(uuid, uuid, text, uuid, jsonb, text),
-  persistence.present_data_key(uuid, uuid, text)
+  persistence.present_data_key(uuid, uuid, text),
+  persistence.index_memories(uuid, uuid, uuid, uuid[], text[], real[], text)
   TO persistence_app;
 
 GRANT EXECUTE ON FUNCTION persistence.service_user() TO persistence_operator;
@@ -91,6 +93,9 @@ GRANT EXECUTE ON FUNCTION
   persistence.fold_backup_verifications(persistence.aggregate_delta[]),
   persistence.fold_checkpoints(persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_data_keys(persistence.aggregate_delta[], integer, integer, jsonb),
+  persistence.fold_memories(persistence.aggregate_delta[], integer, integer, jsonb),
+  persistence.fold_memory_recalls(persistence.aggregate_delta[], integer, integer),
+  persistence.fold_memory_indexes(persistence.aggregate_delta[], integer, integer),
   persistence.fold_secrets(persistence.aggregate_delta[], integer, integer, jsonb),
   persistence.fold_vault_accesses(persistence.aggregate_delta[], integer, integer),
   persistence.fold_snapshots(persistence.aggregate_delta[], integer, integer),

@@ -4,7 +4,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.settle_outbox(text, uuid[], uuid[], uuid[], uuid[], text[], jsonb[], interval[]),
   persistence.extend_leases(uuid[], uuid[], uuid[], interval),
   persistence.cancelled_leases(uuid[], uuid[], uuid[]),
-  persistence.release_leases(uuid[], uuid[], uuid[]),
+  persistence.release_leases(uuid[], uuid[], uuid[], interval[]),
   persistence.advance_keys(uuid[], text[]),
   persistence.sweep_outbox(text[]),
   persistence.sweep_keys(),
@@ -31,8 +31,11 @@ GRANT EXECUTE ON FUNCTION
   persistence.revoke_token(uuid, uuid, text)
   TO persistence_operator;
 
--- Who judges is not who is judged: what came of the gates is written by those who run them.
-GRANT EXECUTE ON FUNCTION persistence.record_gates(jsonb, text) TO persistence_auditor;
+-- Who judges is not who is judged: what came of the gates, and of proving a snapshot, is written by those who do it.
+GRANT EXECUTE ON FUNCTION
+  persistence.record_gates(jsonb, text),
+  persistence.record_snapshot_proof(uuid, uuid, text, jsonb, text)
+  TO persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION
   persistence.record_vault_use(jsonb, text),

@@ -7,7 +7,7 @@ AND e.event_data ?& CASE WHEN e.aggregate_version = 1 THEN e.creating_keys ELSE 
 AND e.event_data - CASE WHEN e.aggregate_version = 1 THEN e.known_keys ELSE e.later_keys END = '{}'
 AND e.event_data @@ e.data_rule
 AND (pg_column_size(e.event_data) < 1600 OR NOT e.event_data @? '$.**{200}')
-AND (e.attachment IS NOT NULL) = (e.event_type = ANY ('{CHECKPOINT_SAVED,SECRET_SET,SECRET_REWRAPPED,DATA_KEY_CREATED,DATA_KEY_REWRAPPED}'))
+AND (e.attachment IS NOT NULL) = (e.event_type = ANY ('{CHECKPOINT_SAVED,MEMORY_REMEMBERED,SECRET_SET,SECRET_REWRAPPED,DATA_KEY_CREATED,DATA_KEY_REWRAPPED}'))
 AND (e.causation_id IS NOT NULL OR (e.aggregate_version = 1 AND e.may_begin))
 AND (e.occurred_at IS NULL OR e.occurred_at BETWEEN '0001-01-01 00:00:00+00' AND statement_timestamp() + interval '5 minutes')
 AND e.source NOT IN ('outbox', 'operator', '')

@@ -2,5 +2,5 @@
 CREATE TRIGGER refuse_last_snapshot
   BEFORE UPDATE OF status ON persistence.snapshots
   FOR EACH ROW
-  WHEN (NEW.status = 'DELETED' AND OLD.verified_at IS NOT NULL)
+  WHEN (NEW.status = 'DELETED' AND OLD.status = 'VERIFIED')
   EXECUTE FUNCTION persistence.refuse_last_snapshot();

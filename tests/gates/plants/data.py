@@ -52,7 +52,7 @@ PLANTS = {
         "SELECT 'snapshots ' || id FROM persistence.snapshots",
     ),
     "snapshots_kept": row(
-        "UPDATE persistence.snapshots SET status = 'DELETED'",
+        "UPDATE persistence.snapshots SET status = 'DELETED', error_details = NULL",
         "SELECT format('snapshots of tenant of tenant %s', tenant_id) FROM persistence.snapshots",
     ),
     "orphaned_outbox_entries": row(
@@ -197,6 +197,33 @@ PLANTS = {
         f"INSERT INTO persistence.user_tenants (tenant_id, user_id, actor) SELECT tenant_id, {NOWHERE}, 'user:intruder' FROM persistence.tenants "
         "WHERE name = 'acme'",
         f"SELECT 'user_tenants ' || tenant_id || ' ' || {NOWHERE} FROM persistence.tenants WHERE name = 'acme'",
+    ),
+    "memories_intact": row(
+        "UPDATE persistence.memories SET content = 'the customer likes beer'",
+        "SELECT 'memories ' || id FROM persistence.memories",
+    ),
+    "orphaned_recalls": row(
+        f"UPDATE persistence.memory_recalls SET memories = to_jsonb(ARRAY[{NOWHERE}])",
+        "SELECT 'memory_recalls ' || id FROM persistence.memory_recalls",
+    ),
+    "vectors_have_sources": row(
+        "UPDATE persistence.memory_vectors SET digest = repeat('0', 64)",
+        "SELECT 'memory_vectors ' || id FROM persistence.memory_vectors",
+    ),
+    "vectors_as_made": row(
+        "UPDATE persistence.memory_vectors SET embedding[1] = embedding[1] + 0.001",
+        "SELECT 'memory_vectors ' || id FROM persistence.memory_vectors",
+    ),
+    "vectors_made": row(
+        "DELETE FROM persistence.memory_vectors",
+        "SELECT 'memories ' || d.memory_id FROM (SELECT DISTINCT e.memory_id, x.id FROM persistence.effects AS e"
+        " JOIN persistence.memories AS m ON m.id = e.memory_id AND m.status <> 'FORGOTTEN'"
+        " CROSS JOIN jsonb_each(e.execution_result -> 'indexes') AS i JOIN persistence.memory_indexes AS x ON x.id::text = i.key"
+        " WHERE e.status = 'EXECUTED' AND x.status <> 'RETIRED') AS d",
+    ),
+    "orphaned_memories": row(
+        f"UPDATE persistence.memories SET supersedes = {NOWHERE}",
+        "SELECT 'memories ' || id FROM persistence.memories",
     ),
     "checkpoints_intact": row(
         "UPDATE persistence.run_checkpoints SET state = '{\"n\": 2}'",

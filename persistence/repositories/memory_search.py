@@ -1,0 +1,337 @@
+"""Finding memories: by their words, by their vectors, and among which."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, get_args
+from uuid import UUID
+
+from persistence.database.quoting import naming
+from persistence.database.tables import MEMORIES
+from persistence.encoding import check, encode
+from persistence.errors import InvalidInput
+from persistence.models import Memory, MemoryIndex
+from persistence.models.memory import MemoryContext
+from persistence.repositories.base import moment
+from persistence.repositories.rows import RowReader
+
+BEFORE_ALL: Final = UUID(int=0)
+"""Where a list of ids begins."""
+
+_MOST_TAGS: Final = 50
+_DIMENSIONS_WITH_INDEX: Final = 4_000
+_FEW: Final = 2_000
+_SEARCHED: Final = 100
+MOST_FOUND: Final = 1_000
+
+# What may be found: what was known at a moment, as far as it holds then.
+_ELIGIBLE: Final = """
+  AND ($3::text IS NULL OR m.agent = $3)
+  AND ($4::text IS NULL OR m.context = $4)
+  AND ($5::text IS NULL OR m.tags @> $5::jsonb)
+  AND CASE WHEN $6::timestamptz IS NULL THEN m.status = 'ACTIVE' AND (m.valid_until IS NULL OR m.valid_until > now())
+    ELSE m.created_at <= $6 AND (m.ended_at IS NULL OR m.ended_at > $6) AND (m.valid_until IS NULL OR m.valid_until > $6) END
+  AND ($7::timestamptz IS NULL OR m.created_at >= $7)
+  AND ($8::timestamptz IS NULL OR m.created_at < $8)
+"""
+
+_MATCHING: Final = f"""
+SELECT m.id, ts_rank_cd(m.words, q.words) AS score
+FROM persistence.memories AS m
+CROSS JOIN websearch_to_tsquery('simple', $2) AS q (words)
+WHERE m.tenant_id = $1
+  AND m.words @@ q.words
+{_ELIGIBLE}
+ORDER BY score DESC, m.id DESC
+LIMIT $9
+"""  # noqa: S608  both parts are constants
+
+# Those that have any of the words. Of very many no more than so many are looked at.
+_RESEMBLING: Final = f"""
+SELECT x.id, ts_rank(x.words, x.asked) AS score
+FROM (
+  SELECT m.id, m.words, q.words AS asked
+  FROM persistence.memories AS m
+  CROSS JOIN CAST(replace(plainto_tsquery('simple', $2)::text, ' & ', ' | ') AS tsquery) AS q (words)
+  WHERE m.tenant_id = $1
+    AND m.words @@ q.words
+{_ELIGIBLE}
+  LIMIT 5000
+) AS x
+ORDER BY score DESC, x.id DESC
+LIMIT $9
+"""  # noqa: S608
+
+_AMONG: Final = f"""
+SELECT m.id
+FROM persistence.memories AS m
+WHERE m.tenant_id = $1
+  AND m.id = ANY ($2::uuid[])
+{_ELIGIBLE}
+"""  # noqa: S608
+
+_EXTENSION: Final = """
+SELECT n.nspname
+FROM pg_extension AS e
+JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector'
+"""
+
+_HOW_MANY: Final = f"""
+SELECT count(*)
+FROM (
+  SELECT
+  FROM persistence.memories AS m
+  WHERE m.tenant_id = $1
+    AND m.content IS NOT NULL
+    AND $2::uuid IS NOT NULL
+{_ELIGIBLE}
+  LIMIT $9
+) AS x
+"""  # noqa: S608
+
+# How far an index is searched: until enough are found that may be.
+_WIDELY: Final = """
+SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'strict_order', true)
+"""
+
+_SIMILARITY: Final = "v.embedding::{schema}.halfvec(:n) OPERATOR({schema}.<#>) $9::real[]::{schema}.halfvec(:n)"
+
+# By the index of vectors of so many dimensions: the place of the sort is what the planner compares.
+_NEAREST: Final = f"""-- the nearest
+SELECT m.id, -({_SIMILARITY}) AS score
+FROM persistence.memory_vectors AS v
+JOIN persistence.memories AS m ON m.tenant_id = $1 AND m.id = v.memory_id
+WHERE v.tenant_id = $1
+  AND v.index_id = $2
+  AND v.dimensions = :n
+{_ELIGIBLE}
+ORDER BY {_SIMILARITY}
+LIMIT $10
+"""  # noqa: S608
+
+# All are compared.
+_NEAREST_OF_ALL: Final = f"""-- the nearest
+SELECT m.id, -({{schema}}.inner_product(v.embedding::{{schema}}.vector, $9::real[]::{{schema}}.vector) * -1) AS score
+FROM persistence.memories AS m
+JOIN persistence.memory_vectors AS v ON v.tenant_id = $1 AND v.index_id = $2 AND v.memory_id = m.id
+WHERE m.tenant_id = $1
+{_ELIGIBLE}
+ORDER BY score DESC, m.id DESC
+LIMIT $10
+"""  # noqa: S608
+
+# The same without pgvector: slow, and right.
+_NEAREST_BY_HAND: Final = f"""
+SELECT m.id, (SELECT sum(p.a * p.b) FROM unnest(v.embedding, $9::real[]) AS p (a, b)) AS score
+FROM persistence.memories AS m
+JOIN persistence.memory_vectors AS v ON v.tenant_id = $1 AND v.index_id = $2 AND v.memory_id = m.id
+WHERE m.tenant_id = $1
+{_ELIGIBLE}
+ORDER BY score DESC, m.id DESC
+LIMIT $10
+"""  # noqa: S608
+
+_UNUSED: Final = """
+SELECT
+  m.id,
+  coalesce(m.importance, 0.5)
+    * (1 + ln(1 + (SELECT count(*) FROM persistence.memory_recalls AS r WHERE r.tenant_id = $1 AND r.memories @> to_jsonb(ARRAY[m.id::text]))))
+    * 0.5 ^ (extract(epoch FROM now() - m.created_at) / extract(epoch FROM $2::interval)) AS strength
+FROM persistence.memories AS m
+WHERE m.tenant_id = $1
+  AND m.status = 'ACTIVE'
+  AND ($3::text IS NULL OR m.agent = $3)
+  AND m.created_at < now() - $2::interval
+ORDER BY strength, m.id
+LIMIT $4
+"""
+
+_VECTORS: Final = """
+SELECT v.memory_id, v.digest, v.embedding
+FROM persistence.memory_vectors AS v
+WHERE v.tenant_id = $1
+  AND v.index_id = $2
+  AND v.memory_id = ANY ($3::uuid[])
+"""
+
+_HELD: Final = """
+SELECT v.memory_id AS id, v.digest
+FROM persistence.memory_vectors AS v
+WHERE v.tenant_id = $1
+  AND v.index_id = $2
+  AND v.memory_id > $3
+ORDER BY v.memory_id
+LIMIT $4
+"""
+
+_WANTED: Final = """
+SELECT m.id, m.digest
+FROM persistence.memories AS m
+WHERE m.tenant_id = $1
+  AND m.status <> 'FORGOTTEN'
+  AND m.id > $2
+ORDER BY m.id
+LIMIT $3
+"""
+
+
+def checked_tags(tags: Sequence[str]) -> None:
+    """Raises InvalidInput for what are no tags."""
+    if isinstance(tags, str) or len(tags) > _MOST_TAGS or not all(isinstance(tag, str) and 1 <= len(tag) <= 100 for tag in tags):
+        raise InvalidInput("tags: are at most 50 texts of 1 to 100 characters", field="tags")
+
+
+@dataclass(frozen=True)
+class MemoryFilter:
+    """Which memories may be found.
+
+    agent: whose; context: learned where; tags: all of them. at: what was known, and held, at that moment; None: now. since, until: learned from and
+    before when.
+    """
+
+    agent: str | None = None
+    context: MemoryContext | None = None
+    tags: Sequence[str] = ()
+    at: datetime | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        checked_tags(self.tags)
+        for name in ("at", "since", "until"):
+            moment(getattr(self, name), name)
+        if self.context is not None and self.context not in get_args(MemoryContext):
+            raise InvalidInput(
+                f"context: is {self.context!r}", hint=f"one of {', '.join(get_args(MemoryContext))}", field="context"
+            )
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the statements above take from their third argument on."""
+        return self.agent, self.context, encode(list(self.tags)) if self.tags else None, self.at, self.since, self.until
+
+
+ANY: Final = MemoryFilter()
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A memory by its id. score: the higher the better, to be compared within one search only."""
+
+    id: UUID
+    score: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A memory that a search found. score: the higher the better, to be compared within one search only. why: what gave it that score."""
+
+    memory: Memory
+    score: float
+    why: Mapping[str, float] = field(default_factory=dict)
+
+
+class MemoryReader(RowReader[Memory]):
+    """Reads memories, and searches them."""
+
+    table = MEMORIES
+    model = Memory
+
+    async def search(
+        self,
+        words: str,
+        *,
+        agent: str | None = None,
+        context: MemoryContext | None = None,
+        tags: Sequence[str] = (),
+        at: datetime | None = None,
+        limit: int = 10,
+    ) -> list[Found]:
+        """Memories with these words, the best first. words: as in a search engine: quotes, ``or``, ``-`` before what is not wanted.
+
+        tags: all of them. at: what was known and held at that moment; None: now. limit: 1 to 1,000. By what they mean, too: ``MemorySearch``.
+        """
+        hits = await self.matching(words, MemoryFilter(agent, context, tags, at), limit=limit)
+        return await self.found({hit.id: (hit.score, {}) for hit in hits})
+
+    async def matching(self, words: str, among: MemoryFilter = ANY, *, limit: int = 10, loosely: bool = False) -> list[Hit]:
+        """Those with these words, the best first. loosely: where fewer than ``limit`` have all of them, also those that have any."""
+        check(words, "words")
+        check_limit(limit)
+        arguments = (self._work.context.tenant_id, words, *among.arguments, limit)
+        hits = _hits(await self._work.fetch(_MATCHING, *arguments))
+        if loosely and len(hits) < limit:
+            there = {hit.id for hit in hits}
+            hits += [hit for hit in _hits(await self._work.fetch(_RESEMBLING, *arguments)) if hit.id not in there]
+        return hits[:limit]
+
+    async def nearest(
+        self, index: MemoryIndex, vector: Sequence[float], among: MemoryFilter = ANY, *, limit: int = 10
+    ) -> list[Hit]:
+        """Those whose vectors in an index of this database are nearest, the nearest first; the score is the cosine of the angle.
+
+        Never fewer than ``limit`` while so many are there: where few may be found, or the index gives too few, all of them are compared.
+        vector: of length 1, with the index's dimensions. Raises InvalidInput.
+        """
+        check_limit(limit)
+        if len(vector) != index.dimensions:
+            raise InvalidInput(f"vector: has {len(vector)} dimensions, the index {index.dimensions}", field="vector")
+        schema = await self._work.fetch(_EXTENSION)
+        tenant_id = self._work.context.tenant_id
+        given = (tenant_id, index.id, *among.arguments, list(vector), limit)
+        if not schema:
+            return _hits(await self._work.fetch(_NEAREST_BY_HAND, *given))
+        names = {"schema": schema[0]["nspname"]}
+        if index.dimensions <= _DIMENSIONS_WITH_INDEX:
+            [[count]] = await self._work.fetch(_HOW_MANY, tenant_id, index.id, *among.arguments, _FEW)
+            if count == _FEW:
+                await self._work.fetch(_WIDELY, str(min(1000, max(_SEARCHED, 2 * limit))))
+                hits = _hits(await self._work.fetch(naming(_NEAREST, **names).replace(":n", str(index.dimensions)), *given))
+                if len(hits) == limit:
+                    return hits
+        return _hits(await self._work.fetch(naming(_NEAREST_OF_ALL, **names), *given))
+
+    async def among(self, ids: Sequence[UUID], among: MemoryFilter = ANY) -> set[UUID]:
+        """Those of these ids that may be found."""
+        rows = await self._work.fetch(_AMONG, self._work.context.tenant_id, list(ids), *among.arguments)
+        return {row["id"] for row in rows}
+
+    async def found(self, scores: Mapping[UUID, tuple[float, Mapping[str, float]]]) -> list[Found]:
+        """Memories with the scores that a search gave them, the best first."""
+        memories = await self.get_many(list(scores))
+        found = [Found(memory, *scores[memory.id]) for memory in memories if memory.content is not None]
+        return sorted(found, key=lambda one: (one.score, one.memory.id), reverse=True)
+
+    async def weakest(self, half_life: timedelta, *, agent: str | None = None, limit: int = 100) -> list[Hit]:
+        """Those that matter least, the least first: importance (0.5 where it is not said), by how often it was used, halved with each
+        ``half_life`` of its age. None that is younger than that.
+        """
+        check_limit(limit)
+        rows = await self._work.fetch(_UNUSED, self._work.context.tenant_id, half_life, agent, limit)
+        return [Hit(row["id"], row["strength"]) for row in rows]
+
+    async def vectors(self, index: MemoryIndex, ids: Sequence[UUID]) -> dict[UUID, tuple[str, list[float]]]:
+        """What an index of this database has of these memories: the digest of the text, and the vector."""
+        rows = await self._work.fetch(_VECTORS, self._work.context.tenant_id, index.id, list(ids))
+        return {row["memory_id"]: (row["digest"], row["embedding"]) for row in rows}
+
+    async def held(self, index: MemoryIndex, *, after: UUID = BEFORE_ALL, limit: int = 10_000) -> list[tuple[UUID, str]]:
+        """A page of what an index of this database has: ids of memories, and digests of the texts that the vectors were made from."""
+        rows = await self._work.fetch(_HELD, self._work.context.tenant_id, index.id, after, limit)
+        return [(row["id"], row["digest"]) for row in rows]
+
+    async def with_texts(self, *, after: UUID = BEFORE_ALL, limit: int = 10_000) -> list[tuple[UUID, str]]:
+        """A page of what an index is to have: ids and digests of all memories that are not forgotten."""
+        rows = await self._work.fetch(_WANTED, self._work.context.tenant_id, after, limit)
+        return [(row["id"], row["digest"]) for row in rows]
+
+
+def check_limit(limit: int) -> None:
+    """Raises InvalidInput."""
+    if not 1 <= limit <= MOST_FOUND:
+        raise InvalidInput("limit: must be 1 to 1,000", field="limit")
+
+
+def _hits(rows: Sequence[Any]) -> list[Hit]:
+    return [Hit(row["id"], float(row["score"])) for row in rows]
