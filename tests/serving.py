@@ -41,6 +41,14 @@ class Service:
         async with httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30) as client:
             yield client
 
+    @asynccontextmanager
+    async def console(self, tenant: Tenant, role: Role = Role.OPERATOR) -> AsyncIterator[httpx2.AsyncClient]:
+        """Somebody who is logged in."""
+        async with httpx2.AsyncClient(base_url=self.url, timeout=30) as browser:
+            entered = await browser.post("/console/login", data={"token": await self.token(tenant, role)})
+            assert entered.status_code == 303, entered.text
+            yield browser
+
 
 @asynccontextmanager
 async def serving(

@@ -17,5 +17,6 @@ WHERE v.updated_at >= :'since'
       AND (
         e.status NOT IN ('EXECUTED', 'CANCELLED', 'DISCARDED')  -- what it made is said once it is settled
         OR e.execution_result #>> ARRAY['indexes', v.index_id::text, 'vector'] = encode(sha256(array_send(v.embedding)), 'hex')
+        OR e.effect_spec ->> 'index_id' = v.index_id::text AND e.effect_spec ->> 'vector' = encode(sha256(array_send(v.embedding)), 'hex')
       )
   )

@@ -139,6 +139,7 @@ FUNCTIONS = (
     "read_subject_key",
     "present_data_key",
     "index_memories",
+    "nearest_memories",
     "drawn_streams",
     "due_streams",
     "outbox_tokens",

@@ -18,6 +18,7 @@ from persistence.cli import (
     importing,
     limits,
     logs,
+    memory,
     migrate,
     replay,
     runs,
@@ -71,6 +72,7 @@ app.add_typer(diagnose.app, name="diagnose")
 app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots.app, name="snapshot")
+app.add_typer(memory.app, name="memory")
 app.add_typer(logs.app, name="logs")
 app.add_typer(logs.config, name="config")
 app.add_typer(vault.app, name="vault")

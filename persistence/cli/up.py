@@ -31,6 +31,7 @@ from persistence.outbox.builtin import add_builtin_handlers
 from persistence.plane import Plane
 from persistence.queries.database_state import database_state
 from persistence.queries.trace import trace_run
+from persistence.repositories.memories import EMBED
 from persistence.sample import add_sample_handlers, play
 from persistence.settings import Settings
 from persistence.stores.memory import Backends
@@ -115,7 +116,9 @@ async def _wait_until_settled(plane: Plane, tenant_id: UUID, runs: list[UUID], s
     deadline = loop.time() + _SETTLE_SECONDS
     while loop.time() < deadline and not stop.is_set():
         async with plane.transaction(tenant_id, actor="system:demo") as tx:
-            if not await tx.effects.count(run_id=runs, status="PENDING"):
+            if not await tx.effects.count(run_id=runs, status="PENDING") + await tx.effects.count(
+                effect_type=EMBED, status="PENDING"
+            ):
                 return True
         await asyncio.sleep(0.05)
     return False

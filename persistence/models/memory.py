@@ -1,12 +1,13 @@
 """Memories: what agents learned."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, get_args
 from uuid import UUID
 
 from persistence.models.base import AggregateModel
 
 MemoryContext = Literal["chat", "workflow", "doc"]
+CONTEXTS: Final[tuple[MemoryContext, ...]] = get_args(MemoryContext)
 
 
 class Memory(AggregateModel):

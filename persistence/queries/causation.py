@@ -36,10 +36,19 @@ SELECT 'EFFECT', e.id, e.version
 FROM persistence.runs AS r
 JOIN persistence.effects AS e ON e.tenant_id = r.tenant_id AND e.run_id = r.id
 WHERE r.tenant_id = $1 AND r.correlation_id = $2
+UNION ALL
+SELECT 'MEMORY', m.id, m.version FROM persistence.memories AS m WHERE m.tenant_id = $1 AND m.correlation_id = $2
+UNION ALL
+SELECT 'MEMORY_RECALL', l.id, l.version FROM persistence.memory_recalls AS l WHERE l.tenant_id = $1 AND l.correlation_id = $2
+UNION ALL
+SELECT 'EFFECT', e.id, e.version
+FROM persistence.memories AS m
+JOIN persistence.effects AS e ON e.tenant_id = m.tenant_id AND e.memory_id = m.id
+WHERE m.tenant_id = $1 AND m.correlation_id = $2
 """
 
-# Stories may begin with these without a cause; see the gate causes_given.
-_BEGINNINGS = frozenset({"SIGNAL", "RUN", "TENANT", "BACKUP_VERIFICATION"})
+# These are parts of something, which is their cause; see the gate causes_given.
+_PARTS = frozenset({"STEP", "TOOL_CALL", "EFFECT", "CHECKPOINT"})
 
 
 class Caused(Model):
@@ -143,7 +152,7 @@ async def _breaks(tx: Transaction, correlation_id: UUID, events: Sequence[Event]
 
 def _broken(event: Event, own: dict[UUID, Event], elsewhere: Collection[UUID]) -> str | None:
     if event.causation_id is None:
-        if event.aggregate_version == 1 and event.aggregate_type in _BEGINNINGS:
+        if event.aggregate_version == 1 and event.aggregate_type not in _PARTS:
             return None
         return f"{event.event_type} has no cause"
     cause = own.get(event.causation_id)

@@ -17,7 +17,9 @@ SELECT 'step', s.run_id FROM persistence.steps AS s WHERE s.tenant_id = $1 AND s
 UNION
 SELECT 'tool call', c.run_id FROM persistence.tool_calls AS c WHERE c.tenant_id = $1 AND c.id = $2
 UNION
-SELECT 'effect', e.run_id FROM persistence.effects AS e WHERE e.tenant_id = $1 AND e.id = $2
+SELECT 'effect', e.run_id FROM persistence.effects AS e WHERE e.tenant_id = $1 AND e.id = $2 AND e.run_id IS NOT NULL
+UNION
+SELECT 'memory', m.run_id FROM persistence.memories AS m WHERE m.tenant_id = $1 AND m.id = $2 AND m.run_id IS NOT NULL
 UNION
 SELECT 'event', r.id
 FROM persistence.orchestration_events AS e
@@ -46,6 +48,7 @@ FROM persistence.outbox_events AS o
 JOIN persistence.effects AS e ON e.tenant_id = o.tenant_id AND e.id = o.aggregate_id
 WHERE o.tenant_id = $1
   AND o.idempotency_key = $2
+  AND e.run_id IS NOT NULL
 """
 
 
@@ -54,7 +57,7 @@ _COLONS = 8
 
 
 class Found(Model):
-    """A run, and what the text is of it: run, correlation, signal, step, tool call, effect, event or idempotency key."""
+    """A run, and what the text is of it: run, correlation, signal, step, tool call, effect, memory, event or idempotency key."""
 
     what: str
     run_id: UUID

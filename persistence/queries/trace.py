@@ -7,8 +7,11 @@ from typing import Any
 from uuid import UUID
 
 from persistence.errors import NotFound
-from persistence.models import Effect, Event, Model, OutboxEntry, Run, Signal, Step, ToolCall
+from persistence.models import Effect, Event, Memory, MemoryRecall, Model, OutboxEntry, Run, Signal, Step, ToolCall
 from persistence.transaction import Transaction
+
+_SHOWN = 60
+"""So many characters of a memory's text stand in its place."""
 
 
 class Occurrence(Model):
@@ -25,7 +28,7 @@ class Occurrence(Model):
 
 
 class Node(Model):
-    """A signal, run, step, tool call, effect, outbox entry or checkpoint, with its life and what it led to, in time order."""
+    """A signal, run, step, tool call, effect, outbox entry, checkpoint, memory or recall, with its life and what it led to, in time order."""
 
     kind: str
     id: UUID
@@ -67,9 +70,14 @@ async def trace_correlation(tx: Transaction, correlation_id: UUID) -> Trace:
     run_ids = [run.id for run in runs]
     steps = await tx.steps.all(run_id=run_ids)
     tool_calls = await tx.tool_calls.all(run_id=run_ids)
-    effects = await tx.effects.all(run_id=run_ids)
+    effects = list(await tx.effects.all(run_id=run_ids))
+    kinds = {event.aggregate_type for event in events}
+    memories = await tx.memories.all(correlation_id=correlation_id) if Memory.kind in kinds else ()
+    recalls = await tx.memory_recalls.all(correlation_id=correlation_id) if MemoryRecall.kind in kinds else ()
+    if memories:
+        effects += await tx.effects.all(memory_id=[memory.id for memory in memories])
     entries = await tx.outbox.all(correlation_id=correlation_id)
-    builder = _Builder(events, runs, steps, tool_calls, effects, entries)
+    builder = _Builder(events, runs, steps, tool_calls, effects, entries, memories, recalls)
     return Trace(tenant_id=tx.context.tenant_id, correlation_id=correlation_id, events=len(events), roots=builder.roots(signals))
 
 
@@ -82,6 +90,8 @@ class _Builder:
         tool_calls: Sequence[ToolCall],
         effects: Sequence[Effect],
         entries: Sequence[OutboxEntry],
+        memories: Sequence[Memory],
+        recalls: Sequence[MemoryRecall],
     ) -> None:
         types = {event.id: event.event_type for event in events}
         self._lives: dict[UUID, list[Occurrence]] = defaultdict(list)
@@ -107,7 +117,9 @@ class _Builder:
         self._children = _grouped((run.parent_run_id, run) for run in runs if run.parent_run_id)
         self._steps = _grouped((step.run_id, step) for step in steps)
         self._calls = _grouped((call.step_id, call) for call in tool_calls)
-        self._effects = _grouped((effect.step_id or effect.run_id, effect) for effect in effects)
+        self._effects = _grouped((effect.memory_id or effect.step_id or effect.run_id, effect) for effect in effects)
+        self._memories = _grouped((memory.step_id or memory.run_id, memory) for memory in memories)
+        self._recalls = _grouped((recall.step_id or recall.run_id, recall) for recall in recalls)
         self._entries = {entry.aggregate_id: entry for entry in entries}
 
     def roots(self, signals: Sequence[Signal]) -> list[Node]:
@@ -130,6 +142,7 @@ class _Builder:
             if (run.signal_id is None or run.signal_id not in shown)
             and (run.parent_run_id is None or run.parent_run_id not in known)
         ]
+        roots += self._remembered(None)
         return _in_time(roots)
 
     def _run(self, run: Run) -> Node:
@@ -137,13 +150,28 @@ class _Builder:
         children += [self._effect(effect) for effect in self._effects[run.id]]
         children += [self._run(child) for child in self._children[run.id]]
         children += [self._checkpoint(saved) for saved in self._checkpoints[run.id]]
+        children += self._remembered(run.id)
         return self._node("run", run.id, run.run_type, run.status, children)
 
     def _step(self, step: Step) -> Node:
         children = [self._node("tool call", call.id, call.tool_name, call.status, []) for call in self._calls[step.id]]
         children += [self._effect(effect) for effect in self._effects[step.id]]
         children += [self._checkpoint(saved) for saved in self._checkpoints[step.id]]
+        children += self._remembered(step.id)
         return self._node("step", step.id, f"{step.step_index} {step.step_type}", step.status, children)
+
+    def _remembered(self, origin: UUID | None) -> list[Node]:
+        """What a run or a step taught, and what was remembered in it; of none: what was learned otherwise."""
+        learned = [
+            self._node(
+                "memory", memory.id, _shortened(memory), memory.status, [self._effect(one) for one in self._effects[memory.id]]
+            )
+            for memory in self._memories[origin]
+        ]
+        return learned + [
+            self._node("recall", recall.id, f"{len(recall.memories)} by {recall.agent}", recall.status, [])
+            for recall in self._recalls[origin]
+        ]
 
     def _checkpoint(self, saved: Event) -> Node:
         is_over = any(item.event_type == "CHECKPOINT_DISCARDED" for item in self._lives[saved.aggregate_id])
@@ -170,6 +198,13 @@ class _Builder:
 
     def _node(self, kind: str, item_id: UUID, name: str, status: str, children: Sequence[Node]) -> Node:
         return Node(kind=kind, id=item_id, name=name, status=status, life=self._lives[item_id], children=_in_time(children))
+
+
+def _shortened(memory: Memory) -> str:
+    if memory.content is None:
+        return "what is forgotten"
+    line = " ".join(memory.content.split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}…"
 
 
 def _events(node: Node) -> Iterator[Occurrence]:

@@ -1,7 +1,7 @@
 """Memories: the machine MEMORY of the canon."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final, Unpack
 from uuid import UUID
@@ -81,9 +81,20 @@ class MemoryRepository(MemoryReader, AggregateRepository[Memory]):
             self._advance(supersedes, "MEMORY_SUPERSEDED", {"superseded_by": memory.id}, {})
         return memory
 
-    def embed(self, memory: Memory, index: MemoryIndex | None = None, *, key: str = "", **details: Unpack[Details]) -> Effect:
-        """Asks for a memory's vectors: in all indexes that are kept up, or in one. key: tells one request from another."""
-        spec = {"memory_id": str(memory.id), **({} if index is None else {"index_id": str(index.id)})}
+    def embed(
+        self,
+        memory: Memory,
+        index: MemoryIndex | None = None,
+        *,
+        key: str = "",
+        vector: str | None = None,
+        **details: Unpack[Details],
+    ) -> Effect:
+        """Asks for a memory's vectors: in all indexes that are kept up, or in one. key: tells one request from another. vector: SHA-256 of
+        the one that the application itself gives, as PostgreSQL sends it (array_send); no worker makes it then.
+        """
+        asked = {"memory_id": memory.id, "index_id": None if index is None else index.id, "vector": vector}
+        spec = {name: str(value) for name, value in asked.items() if value is not None}
         name = ":".join(("embed", str(memory.id), *([] if index is None else [str(index.id)]), *([key] if key else [])))
         return EffectRepository(self._work).request(memory, EMBED, spec=spec, idempotency_key=name, **details)
 
@@ -94,6 +105,20 @@ class MemoryRepository(MemoryReader, AggregateRepository[Memory]):
     def restore(self, memory: Memory, reason: str, **details: Unpack[Details]) -> Memory:
         """Brings back what was pruned."""
         return self._advance(memory, "MEMORY_RESTORED", {"reason": reason}, details)
+
+    async def decay(
+        self,
+        half_life: timedelta,
+        *,
+        below: float,
+        reason: str,
+        agent: str | None = None,
+        limit: int = 1000,
+        **details: Unpack[Details],
+    ) -> list[Memory]:
+        """Leaves aside those that matter least: whose strength, as ``weakest`` has it, is below a number. Returns what it left aside."""
+        weak = [hit.id for hit in await self.weakest(half_life, agent=agent, limit=limit) if hit.score < below]
+        return [self.prune(memory, reason, **details) for memory in await self.get_many(weak)]
 
     def forget(self, memory: Memory, reason: str, **details: Unpack[Details]) -> Memory:
         """Drops its text and its vectors for good; its digest stays. Other stores are asked by an effect EMBED.

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, get_args
+from typing import Any, Final
 from uuid import UUID
 
-from persistence.database.quoting import naming
 from persistence.database.tables import MEMORIES
 from persistence.encoding import check, encode
 from persistence.errors import InvalidInput
 from persistence.models import Memory, MemoryIndex
-from persistence.models.memory import MemoryContext
+from persistence.models.memory import CONTEXTS, MemoryContext
 from persistence.repositories.base import moment
 from persistence.repositories.rows import RowReader
 
@@ -19,9 +18,7 @@ BEFORE_ALL: Final = UUID(int=0)
 """Where a list of ids begins."""
 
 _MOST_TAGS: Final = 50
-_DIMENSIONS_WITH_INDEX: Final = 4_000
-_FEW: Final = 2_000
-_SEARCHED: Final = 100
+_ITERATIVE: Final = [0, 8]
 MOST_FOUND: Final = 1_000
 
 # What may be found: what was known at a moment, as far as it holds then.
@@ -71,65 +68,37 @@ WHERE m.tenant_id = $1
 """  # noqa: S608
 
 _EXTENSION: Final = """
-SELECT n.nspname
+SELECT n.nspname, e.extversion
 FROM pg_extension AS e
 JOIN pg_namespace AS n ON n.oid = e.extnamespace
 WHERE e.extname = 'vector'
 """
 
-_HOW_MANY: Final = f"""
-SELECT count(*)
-FROM (
-  SELECT
-  FROM persistence.memories AS m
-  WHERE m.tenant_id = $1
-    AND m.content IS NOT NULL
-    AND $2::uuid IS NOT NULL
-{_ELIGIBLE}
-  LIMIT $9
-) AS x
-"""  # noqa: S608
-
-# How far an index is searched: until enough are found that may be.
-_WIDELY: Final = """
-SELECT set_config('hnsw.ef_search', $1, true), set_config('hnsw.iterative_scan', 'strict_order', true)
+_NEAREST: Final = """
+SELECT n.id, n.score
+FROM persistence.nearest_memories($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9, $10) AS n
 """
 
-_SIMILARITY: Final = "v.embedding::{schema}.halfvec(:n) OPERATOR({schema}.<#>) $9::real[]::{schema}.halfvec(:n)"
-
-# By the index of vectors of so many dimensions: the place of the sort is what the planner compares.
-_NEAREST: Final = f"""-- the nearest
-SELECT m.id, -({_SIMILARITY}) AS score
-FROM persistence.memory_vectors AS v
-JOIN persistence.memories AS m ON m.tenant_id = $1 AND m.id = v.memory_id
-WHERE v.tenant_id = $1
-  AND v.index_id = $2
-  AND v.dimensions = :n
+# Those that may be found, whatever is in them.
+_ALL_OF_THEM: Final = f"""
+SELECT m.id
+FROM persistence.memories AS m
+WHERE m.tenant_id = $1
+  AND $2::uuid IS NULL
 {_ELIGIBLE}
-ORDER BY {_SIMILARITY}
-LIMIT $10
+ORDER BY m.id DESC
+LIMIT $9
+OFFSET $10
 """  # noqa: S608
 
-# All are compared.
-_NEAREST_OF_ALL: Final = f"""-- the nearest
-SELECT m.id, -({{schema}}.inner_product(v.embedding::{{schema}}.vector, $9::real[]::{{schema}}.vector) * -1) AS score
+_TAGS: Final = f"""
+SELECT DISTINCT t.tag
 FROM persistence.memories AS m
-JOIN persistence.memory_vectors AS v ON v.tenant_id = $1 AND v.index_id = $2 AND v.memory_id = m.id
+CROSS JOIN jsonb_array_elements_text(m.tags) AS t (tag)
 WHERE m.tenant_id = $1
+  AND starts_with(t.tag, $2)
 {_ELIGIBLE}
-ORDER BY score DESC, m.id DESC
-LIMIT $10
-"""  # noqa: S608
-
-# The same without pgvector: slow, and right.
-_NEAREST_BY_HAND: Final = f"""
-SELECT m.id, (SELECT sum(p.a * p.b) FROM unnest(v.embedding, $9::real[]) AS p (a, b)) AS score
-FROM persistence.memories AS m
-JOIN persistence.memory_vectors AS v ON v.tenant_id = $1 AND v.index_id = $2 AND v.memory_id = m.id
-WHERE m.tenant_id = $1
-{_ELIGIBLE}
-ORDER BY score DESC, m.id DESC
-LIMIT $10
+ORDER BY t.tag
 """  # noqa: S608
 
 _UNUSED: Final = """
@@ -201,10 +170,8 @@ class MemoryFilter:
         checked_tags(self.tags)
         for name in ("at", "since", "until"):
             moment(getattr(self, name), name)
-        if self.context is not None and self.context not in get_args(MemoryContext):
-            raise InvalidInput(
-                f"context: is {self.context!r}", hint=f"one of {', '.join(get_args(MemoryContext))}", field="context"
-            )
+        if self.context is not None and self.context not in CONTEXTS:
+            raise InvalidInput(f"context: is {self.context!r}", hint=f"one of {', '.join(CONTEXTS)}", field="context")
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -213,6 +180,20 @@ class MemoryFilter:
 
 
 ANY: Final = MemoryFilter()
+
+
+@dataclass(frozen=True)
+class Extension:
+    """pgvector, as the database has it. schema: where its types are."""
+
+    schema: str
+    version: str
+
+    @property
+    def searches_widely(self) -> bool:
+        """Whether its indexes go on until enough are found: from 0.8 on. Older ones are not asked."""
+        parts = [int(part) for part in self.version.split(".")[:2] if part.isdigit()]
+        return parts >= _ITERATIVE
 
 
 @dataclass(frozen=True)
@@ -277,25 +258,29 @@ class MemoryReader(RowReader[Memory]):
         check_limit(limit)
         if len(vector) != index.dimensions:
             raise InvalidInput(f"vector: has {len(vector)} dimensions, the index {index.dimensions}", field="vector")
-        schema = await self._work.fetch(_EXTENSION)
-        tenant_id = self._work.context.tenant_id
-        given = (tenant_id, index.id, *among.arguments, list(vector), limit)
-        if not schema:
-            return _hits(await self._work.fetch(_NEAREST_BY_HAND, *given))
-        names = {"schema": schema[0]["nspname"]}
-        if index.dimensions <= _DIMENSIONS_WITH_INDEX:
-            [[count]] = await self._work.fetch(_HOW_MANY, tenant_id, index.id, *among.arguments, _FEW)
-            if count == _FEW:
-                await self._work.fetch(_WIDELY, str(min(1000, max(_SEARCHED, 2 * limit))))
-                hits = _hits(await self._work.fetch(naming(_NEAREST, **names).replace(":n", str(index.dimensions)), *given))
-                if len(hits) == limit:
-                    return hits
-        return _hits(await self._work.fetch(naming(_NEAREST_OF_ALL, **names), *given))
+        given = (self._work.context.tenant_id, index.id, *among.arguments, list(vector), limit)
+        return _hits(await self._work.fetch(_NEAREST, *given))
+
+    async def pgvector(self) -> "Extension | None":
+        """What the database has of pgvector; None: nothing, and vectors are compared one by one."""
+        rows = await self._work.fetch(_EXTENSION)
+        return Extension(rows[0]["nspname"], rows[0]["extversion"]) if rows else None
 
     async def among(self, ids: Sequence[UUID], among: MemoryFilter = ANY) -> set[UUID]:
         """Those of these ids that may be found."""
         rows = await self._work.fetch(_AMONG, self._work.context.tenant_id, list(ids), *among.arguments)
         return {row["id"] for row in rows}
+
+    async def those(self, among: MemoryFilter = ANY, *, limit: int = 10, offset: int = 0) -> list[Memory]:
+        """Those that may be found, the newest first, without the first ``offset`` of them."""
+        check_limit(limit)
+        rows = await self._work.fetch(_ALL_OF_THEM, self._work.context.tenant_id, None, *among.arguments, limit, offset)
+        return sorted(await self.get_many([row["id"] for row in rows]), key=lambda memory: memory.id, reverse=True)
+
+    async def tags(self, beginning: str, among: MemoryFilter = ANY) -> list[str]:
+        """The tags of those that may be found, as far as they begin so."""
+        rows = await self._work.fetch(_TAGS, self._work.context.tenant_id, beginning, *among.arguments)
+        return [row["tag"] for row in rows]
 
     async def found(self, scores: Mapping[UUID, tuple[float, Mapping[str, float]]]) -> list[Found]:
         """Memories with the scores that a search gave them, the best first."""
@@ -308,6 +293,8 @@ class MemoryReader(RowReader[Memory]):
         ``half_life`` of its age. None that is younger than that.
         """
         check_limit(limit)
+        if not timedelta() < half_life < timedelta(days=36_500):
+            raise InvalidInput("half_life: must be more than nothing, and less than 100 years", field="half_life")
         rows = await self._work.fetch(_UNUSED, self._work.context.tenant_id, half_life, agent, limit)
         return [Hit(row["id"], row["strength"]) for row in rows]
 

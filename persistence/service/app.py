@@ -22,6 +22,7 @@ from persistence.service import (
     effects,
     events,
     health,
+    memories,
     problems,
     runs,
     secrets,
@@ -38,6 +39,7 @@ from persistence.service.console.sessions import Sessions
 from persistence.service.examples import illustrated
 from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
+from persistence.stores.memory import Backends
 
 _DESCRIPTION = """
 Signals, data files, runs, steps, tool calls, effects and their event log, for one tenant at a time.
@@ -69,7 +71,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with app.state.token_cache:
+        async with app.state.token_cache, app.state.backends:
             attending = asyncio.create_task(ingest.attend())
             attending.add_done_callback(_say_if_broken)
             yield
@@ -88,6 +90,7 @@ def create_app(
     )
     app.state.plane = plane
     app.state.ingest = ingest
+    app.state.backends = Backends(plane)
     app.state.token_cache = TokenCache(plane)
     app.state.sessions = Sessions()
     app.state.failure_limit = FailureLimit(failures_per_minute)
@@ -96,7 +99,7 @@ def create_app(
     app.state.stopping = asyncio.Event()
     app.state.streams = Counter()
     problems.install(app)
-    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets, snapshots):
+    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets, snapshots, memories):
         app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]

@@ -7,6 +7,8 @@ _SIGNAL: Final = "0198c5f0-7a01-7000-8000-00000000a001"
 _RUN: Final = "0198c5f0-7a02-7000-8000-00000000b001"
 _STEP: Final = "0198c5f0-7a03-7000-8000-00000000c001"
 _EFFECT: Final = "0198c5f0-7a04-7000-8000-00000000d001"
+_MEMORY: Final = "0198c5f0-7a07-7000-8000-00000000a701"
+_INDEX: Final = "0198c5f0-7a08-7000-8000-00000000a801"
 _CORRELATION: Final = "0198c5f0-7a00-7000-8000-00000000e001"
 _EVENTS: Final = tuple(f"0198c5f0-7a0{number}-7000-8000-00000000f00{number}" for number in range(1, 8))
 _TIMES: Final = tuple(f"2026-01-31T12:00:0{number}.250000Z" for number in range(8))
@@ -77,6 +79,46 @@ _EFFECT_: Final = {
     "error_details": _ERROR,
     "executed_at": None,
     "cancel_requested_at": None,
+}
+_MEMORY_: Final = {
+    **_life("ACTIVE", 1, 1, 0),
+    "id": _MEMORY,
+    "agent": "agent:order-desk",
+    "context": "workflow",
+    "tags": ["delivery"],
+    "run_id": _RUN,
+    "step_id": _STEP,
+    "supersedes": None,
+    "superseded_by": None,
+    "importance": 0.7,
+    "valid_from": _TIMES[0],
+    "valid_until": None,
+    "ended_at": None,
+    "digest": "9c0a1c4c9c9e4d6e9a3c8b1df2a8b0a4b7f6c1a1c58b5d4d0a3a3c26f0f1a9c2",
+    "size_bytes": 33,
+    "content": "the customer prefers the mornings",
+}
+_RECALL_: Final = {
+    **_life("RECALLED", 1, 4, 0),
+    "id": "0198c5f0-7a09-7000-8000-00000000a901",
+    "agent": "agent:order-desk",
+    "run_id": _RUN,
+    "step_id": None,
+    "index_id": _INDEX,
+    "memories": [_MEMORY],
+}
+_INDEX_: Final = {
+    **_life("ACTIVE", 2, 3, 2),
+    "id": _INDEX,
+    "store": "pgvector",
+    "model": "hashing-256",
+    "dimensions": 256,
+    "activated_at": _TIMES[3],
+}
+_FOUND: Final = {
+    "score": 0.0325,
+    "why": {"words_rank": 1, "words_score": 0.1, "vectors_rank": 2, "vectors_score": 0.61},
+    "memory": _MEMORY_,
 }
 _ENTRY: Final = {
     **_life("DEAD_LETTER", 3, 6, 3),
@@ -257,6 +299,22 @@ EXAMPLES: Final[dict[str, Any]] = {
         "seconds": 5400.0,
     },
     "Snapshot": _SNAPSHOT_,
+    "Memory": _MEMORY_,
+    "MemoryRecall": _RECALL_,
+    "MemoryIndex": _INDEX_,
+    "Page_Memory_": {"items": [_MEMORY_], "next": None},
+    "MemoryActivity": {"day": "2026-01-31", "agent": "agent:order-desk", "learned": 3, "used": 12},
+    "MemoryStory": {
+        "memory": _MEMORY_,
+        "earlier": [],
+        "later": [],
+        "events": [],
+        "effects": [],
+        "indexes": [_INDEX_],
+        "recalls": [_RECALL_],
+    },
+    "FoundOut": _FOUND,
+    "FindingsOut": {"found": [_FOUND], "index": _INDEX_, "without": None},
     "DifferenceOut": _DIFFERENCE_,
     "RestorationOut": {"differences": [_DIFFERENCE_], "before": None, "snapshot": _SNAPSHOT_},
     "Secret": {

@@ -30,6 +30,7 @@ PAGES = (
     "/console/runs/stalled",
     "/console/dead-letters",
     "/console/data",
+    "/console/memories",
     "/console/outbox",
     "/console/gates",
     "/console/compare",
@@ -239,6 +240,8 @@ async def test_the_pages_are_open_to_all(service: Service, tenant: Tenant, plane
     """No axe violations, light and dark; the keyboard reaches what the mouse does."""
     run, effect = await failing_history(plane, tenant)
     collected_at = await posted(service, tenant, {"name": "Ada"})
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        memory = tx.memories.remember("Ada likes tea", agent="agent:desk", context="chat", tags=["taste"])
     outcomes = await Runner(audit_dsn, dsn, plane.settings, Options()).run(shipped_suites())
     await record(audit_dsn, plane.settings, outcomes, Options(), seconds=1, actor="user:op")
     found = []
@@ -249,6 +252,8 @@ async def test_the_pages_are_open_to_all(service: Service, tenant: Tenant, plane
                     *PAGES,
                     f"/console/runs/{run.id}",
                     f"/console/effects/{effect.id}",
+                    f"/console/memories/{memory.id}",
+                    "/console/memories?text=tea",
                     "/console/data/web.form",
                     f"/console/data/web.form/{collected_at}",
                     f"/console/compare?left={run.id}&right={effect.run_id}",

@@ -324,8 +324,17 @@ def test_the_guide_to_the_library(tmp_path: Path) -> None:
 
 def test_the_guide_to_memory(tmp_path: Path) -> None:
     reader = Reader(tmp_path, {}, {})
-    reader.read("docs/memory.md")
-    assert "Ada likes coffee now" in reader.said
+    said: list[str] = []
+
+    def note(_language: str, _text: str) -> bool:
+        said.append(reader.said)
+        return False
+
+    reader.read("docs/memory.md", note)
+    shown = "\n".join([*said, reader.said])
+    assert "Ada likes coffee now" in shown
+    assert "vectors_rank" in shown
+    assert "'said': 'hello!'" in shown
 
 
 def test_what_security_asks_for(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_an_untouched_database_has_no_difference(audit_dsn: str) -> None:
     report = await replayed(audit_dsn)
     assert report.differences == []
     assert report.events > 50
-    assert report.rows["effects"] == 4
+    assert report.rows["effects"] == 9
 
 
 @pytest.mark.usefixtures("history")

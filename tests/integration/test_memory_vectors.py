@@ -189,7 +189,7 @@ ODD: dict[str, Callable[[dict[str, Any]], Response]] = {
     "no key": lambda body: JSONResponse({"error": "no"}, 401),
     "no json": lambda body: Response("<html>"),
     "no data": lambda body: JSONResponse({"data": 5}),
-    "too few": lambda body: JSONResponse({"data": [{"index": 0, "embedding": [1.0] * 32}]}),
+    "too few": lambda body: JSONResponse({"data": []}),
     "words": lambda body: JSONResponse({"data": [{"index": n, "embedding": ["a"] * 32} for n in range(len(body["input"]))]}),
     "zeros": lambda body: JSONResponse({"data": [{"index": n, "embedding": [0] * 32} for n in range(len(body["input"]))]}),
     "no numbers": lambda body: Response(

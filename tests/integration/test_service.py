@@ -62,7 +62,7 @@ async def test_without_a_token_there_is_nothing(service: Service) -> None:
                         scope="test.scope",
                         collected_at="latest",
                         name="stripe",
-                        **dict.fromkeys(("signal_id", "run_id", "effect_id", "token_id", "snapshot_id"), uuid4()),
+                        **dict.fromkeys(("signal_id", "run_id", "effect_id", "token_id", "snapshot_id", "memory_id"), uuid4()),
                     ),
                     json={},
                 )

@@ -66,8 +66,10 @@ class World:
         index = index or await self.index()
         return {memory_id: digest async for memory_id, digest in (await self.store()).held(index)}
 
-    async def found(self, text: str, **more: Any) -> list[str | None]:
-        findings = await MemorySearch(self.backends).search(self.tenant.tenant_id, text, actor=ACTOR, mode="vectors", **more)
+    async def found(self, text: str, limit: int = 10, **among: Any) -> list[str | None]:
+        findings = await MemorySearch(self.backends).search(
+            self.tenant.tenant_id, text, MemoryFilter(**among), actor=ACTOR, mode="vectors", limit=limit
+        )
         return [one.memory.content for one in findings.found]
 
     async def change(self, what: str, memory: Memory) -> None:

@@ -9,7 +9,7 @@ BEGIN
     BEGIN
       CREATE EXTENSION vector SCHEMA public;
     EXCEPTION WHEN insufficient_privilege THEN
-      NULL;  -- persistence doctor says so
+      NULL;  -- persistence memory index list says so
     END;
   END IF;
   SELECT n.nspname, string_to_array(e.extversion, '.')::integer[] AS version
@@ -24,7 +24,7 @@ BEGIN
   -- as many dimensions as models in use have; what has others is compared one by one
   FOREACH dimensions IN ARRAY '{128,256,384,512,768,1024,1536,2048,2560,3072,4000}'::integer[] LOOP
     EXECUTE format(
-      'CREATE INDEX IF NOT EXISTS %1$I ON persistence.memory_vectors USING hnsw ((embedding::%2$I.halfvec(%3$s)) %2$I.halfvec_ip_ops) WHERE dimensions = %3$s',
+      'CREATE INDEX IF NOT EXISTS %1$I ON persistence.memory_vectors USING hnsw ((embedding::%2$I.halfvec(%3$s)) %2$I.halfvec_ip_ops) WITH (ef_construction = 200) WHERE dimensions = %3$s',
       format('memory_vectors_%s_idx', dimensions), extension.nspname, dimensions
     );
   END LOOP;

@@ -43,7 +43,8 @@ GRANT EXECUTE ON FUNCTION
   persistence.read_secret(uuid, uuid, text, integer, uuid, integer[], jsonb, text),
   persistence.read_subject_key(uuid, uuid, text, uuid, jsonb, text),
   persistence.present_data_key(uuid, uuid, text),
-  persistence.index_memories(uuid, uuid, uuid, uuid[], text[], real[], text)
+  persistence.index_memories(uuid, uuid, uuid, uuid[], text[], real[], text),
+  persistence.nearest_memories(uuid, uuid, text, text, jsonb, timestamptz, timestamptz, timestamptz, real[], integer)
   TO persistence_app;
 
 GRANT EXECUTE ON FUNCTION persistence.service_user() TO persistence_operator;

@@ -34,7 +34,9 @@ CREATE TABLE persistence.memories (
   CONSTRAINT memories_valid_check CHECK (valid_until > valid_from)
 );
 CREATE INDEX memories_agent_idx ON persistence.memories (tenant_id, agent, id);
+CREATE INDEX memories_correlation_idx ON persistence.memories (tenant_id, correlation_id);
 CREATE INDEX memories_run_idx ON persistence.memories (tenant_id, run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX memories_step_idx ON persistence.memories (tenant_id, step_id) WHERE step_id IS NOT NULL;
 CREATE INDEX memories_supersedes_idx ON persistence.memories (tenant_id, supersedes) WHERE supersedes IS NOT NULL;
+CREATE INDEX memories_tags_idx ON persistence.memories USING gin (tags jsonb_path_ops);
 CREATE INDEX memories_words_idx ON persistence.memories USING gin (words);

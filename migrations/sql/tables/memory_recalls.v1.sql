@@ -23,6 +23,7 @@ CREATE TABLE persistence.memory_recalls (
 );
 CREATE INDEX memory_recalls_memories_idx ON persistence.memory_recalls USING gin (memories);
 CREATE INDEX memory_recalls_agent_idx ON persistence.memory_recalls (tenant_id, agent, id);
+CREATE INDEX memory_recalls_correlation_idx ON persistence.memory_recalls (tenant_id, correlation_id);
 CREATE INDEX memory_recalls_run_idx ON persistence.memory_recalls (tenant_id, run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX memory_recalls_step_idx ON persistence.memory_recalls (tenant_id, step_id) WHERE step_id IS NOT NULL;
 CREATE INDEX memory_recalls_index_idx ON persistence.memory_recalls (tenant_id, index_id) WHERE index_id IS NOT NULL;

@@ -22,4 +22,5 @@ CREATE TABLE persistence.run_checkpoints (
   CONSTRAINT run_checkpoints_step_fkey FOREIGN KEY (tenant_id, step_id) REFERENCES persistence.steps
 );
 CREATE INDEX run_checkpoints_run_idx ON persistence.run_checkpoints (tenant_id, run_id, created_at);
+CREATE INDEX run_checkpoints_label_idx ON persistence.run_checkpoints (tenant_id, run_id, label) WHERE label IS NOT NULL;
 CREATE INDEX run_checkpoints_step_idx ON persistence.run_checkpoints (tenant_id, step_id) WHERE step_id IS NOT NULL;

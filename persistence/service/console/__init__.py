@@ -14,7 +14,7 @@ from starlette.datastructures import State
 from starlette.staticfiles import StaticFiles
 
 from persistence.errors import NotAuthenticated, PersistenceError, TenantDenied
-from persistence.service.console import files, letters, pages, session
+from persistence.service.console import files, letters, memories, pages, session
 from persistence.service.console.rendering import render
 from persistence.service.problems import Refused, status_of
 
@@ -37,6 +37,7 @@ def console(state: State) -> FastAPI:
     app.include_router(session.router)
     app.include_router(pages.router)
     app.include_router(letters.router)
+    app.include_router(memories.router)
     app.include_router(files.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 

@@ -67,6 +67,12 @@ class Backends:
                         self._models.clear()
         return self._config
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether the model or the store that new vectors are made with takes a secret of the vault."""
+        config = self.config
+        return config.store_key is not None or self.model().asks_for_key
+
     def model(self, name: str | None = None) -> EmbeddingModel:
         """A model by its name; none: the one that new indexes are made with. Raises ConfigurationError."""
         name = name or self.config.embedding_model

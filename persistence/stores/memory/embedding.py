@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 from persistence.errors import Conflict, PersistenceError
 from persistence.models import Memory, MemoryIndex
 from persistence.stores.memory.backends import Backends
-from persistence.stores.memory.models import AskForKey, EmbeddingModel, ModelFailed, Overloaded, Unembeddable, Vector
+from persistence.stores.memory.models import GIVEN, AskForKey, EmbeddingModel, ModelFailed, Overloaded, Unembeddable, Vector
 from persistence.stores.memory.vectors import VectorRecord
 
 ACTOR: Final = "system:memory"
@@ -65,7 +65,8 @@ class Embedder:
         """The tenant's indexes that are kept up; the first one is made as the configuration says."""
         plane = self._backends.plane
         async with plane.transaction(tenant_id, actor=ACTOR) as tx:
-            there = await tx.memory_indexes.all()
+            there = list(await tx.memory_indexes.all())
+        there = [index for index in there if not index.model.startswith(GIVEN)]
         if there:
             return [index for index in there if index.status != "RETIRED"]
         await self.begin(tenant_id, activated="it is the first")

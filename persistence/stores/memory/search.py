@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
@@ -10,14 +9,13 @@ import structlog
 
 from persistence.errors import ConfigurationError, InvalidInput
 from persistence.models import MemoryIndex
-from persistence.models.memory import MemoryContext
-from persistence.repositories.memory_search import Found, Hit, MemoryFilter, check_limit
+from persistence.repositories.memory_search import ANY, Found, Hit, MemoryFilter, check_limit
 from persistence.stores.memory.backends import Backends
 from persistence.stores.memory.models import ModelFailed, Overloaded, Unembeddable
 from persistence.stores.memory.vectors import StoreFailed
 
 Mode = Literal["both", "words", "vectors"]
-MODES: Final = ("both", "words", "vectors")
+MODES: Final[tuple[Mode, ...]] = ("both", "words", "vectors")
 
 _SMOOTHING: Final = 60
 _DEPTH: Final = 4
@@ -44,15 +42,10 @@ class MemorySearch:
         self,
         tenant_id: UUID,
         text: str,
+        among: MemoryFilter = ANY,
         *,
         actor: str,
         mode: Mode = "both",
-        agent: str | None = None,
-        context: MemoryContext | None = None,
-        tags: Sequence[str] = (),
-        at: datetime | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
         limit: int = 10,
         user_id: UUID | None = None,
     ) -> Findings:
@@ -60,14 +53,12 @@ class MemorySearch:
 
         mode: words (as in a search engine: quotes, ``or``, ``-``), vectors (the nearest in meaning, as the index's model has it), or both, ranked
         together (reciprocal rank fusion). Where vectors cannot be had, both goes on with words and says so; vectors raises.
-        agent, context, tags (all of them), since, until (when it was learned), at (what was known, and held, at that moment): what may be found.
-        limit: 1 to 1,000; never fewer while so many may be found by vectors. Each has its score, and
-        ``why``: its ranks and scores by words and vectors.
+        among: which may be found. limit: 1 to 1,000; never fewer while so many may be found by vectors. Each has its score, and ``why``: its ranks
+        and scores by words and vectors.
         """
         check_limit(limit)
         if mode not in MODES:
             raise InvalidInput(f"mode: {mode!r} is none", hint=f"one of {', '.join(MODES)}", field="mode")
-        among = MemoryFilter(agent, context, tags, at, since, until)
         plane = self._backends.plane
         depth = min(1000, limit * _DEPTH) if mode == "both" else limit
         async with plane.transaction(tenant_id, actor=actor, user_id=user_id) as tx:

@@ -32,12 +32,14 @@ class ModelFailed(PersistenceError):
 
 class EmbeddingModel(Protocol):
     """Makes vectors of texts. name: says which model of which provider it is. at_once: so many texts it is given at most.
+    asks_for_key: whether it takes a secret of the vault.
 
     dimensions: None until it has made the first, where it alone knows.
     """
 
     name: str
     at_once: int
+    asks_for_key: bool
 
     @property
     def dimensions(self) -> int | None: ...
@@ -46,8 +48,16 @@ class EmbeddingModel(Protocol):
         """A vector for each text, in their order. Raises Overloaded, Unembeddable, ModelFailed, and what ``key`` raises."""
 
 
+GIVEN: Final = "given:"
+"""So the names of models begin that are an application's own: no worker can ask them."""
+
+
 def open_model(name: str, config: VectorConfig) -> EmbeddingModel:
     """The model of that name; nothing is loaded or asked yet. Raises ConfigurationError."""
+    if name.startswith(GIVEN):
+        raise ConfigurationError(
+            f"embedding_model: {name} is asked by the application that made its index", hint="add it there again"
+        )
     kind, _, rest = name.partition(":")
     if name.startswith("hashing"):
         from persistence.stores.memory.models.hashing import FeatureHashing  # noqa: PLC0415

@@ -24,6 +24,7 @@ class FeatureHashing:
     """So many dimensions, on this machine."""
 
     at_once = 1000
+    asks_for_key = False
 
     def __init__(self, dimensions: int) -> None:
         self.name = f"hashing-{dimensions}"

@@ -18,6 +18,7 @@ class OnnxModel:
     """
 
     at_once = 32
+    asks_for_key = False
 
     def __init__(self, folder: str) -> None:
         self.name = f"onnx:{folder}"

@@ -23,6 +23,7 @@ class _Remote:
     """A model that is asked by HTTP."""
 
     at_once = 256
+    asks_for_key = False
     _path: str
 
     def __init__(self, name: str, model: str, url: str, dimensions: int | None) -> None:
@@ -81,6 +82,7 @@ class OpenAiModel(_Remote):
     def __init__(self, name: str, config: VectorConfig) -> None:
         super().__init__(name, name, config.embedding_url, config.dimensions or _KNOWN_DIMENSIONS.get(name))
         self._key = config.embedding_key
+        self.asks_for_key = self._key != _NO_KEY
         self._asked_dimensions = config.dimensions
 
     async def embed(self, texts: Sequence[str], key: AskForKey) -> list[Vector]:

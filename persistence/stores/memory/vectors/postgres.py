@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha256
+from struct import pack
 from typing import Final
 from uuid import UUID
 
@@ -17,7 +19,16 @@ from persistence.transaction import Transaction
 
 ACTOR: Final = "system:memory"
 
+_REAL: Final = 700
+"""The type of its elements."""
+
 _KEEP: Final = "SELECT persistence.index_memories($1, $2, $3, $4, $5, $6, $7)"
+
+
+def digest_of(vector: Vector) -> str:
+    """SHA-256 of a vector as PostgreSQL sends it: array_send of real[]."""
+    head = pack(">5i", 1, 0, _REAL, len(vector), 1)
+    return sha256(head + b"".join(pack(">if", 4, number) for number in vector)).hexdigest()
 
 
 class PostgresVectors:
