@@ -170,4 +170,5 @@ class Rules(_Part):
     actor_pattern: str
     backoff: Backoff
     policies: dict[str, str]
+    channels: dict[str, Literal["reader", "operator", "admin", "keeper"]]
     system_tenant: str

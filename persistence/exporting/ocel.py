@@ -1,4 +1,4 @@
-"""The log as OCEL 2.0: events, each related to all the objects it is about (signal, run, step, tool call, effect, actor).
+"""The log as OCEL 2.0: events, each related to all the objects it is about (signal, run, step, tool call, effect, memory, actor).
 
 As JSON or as SQLite, after https://www.ocel-standard.org. An event of the log is an event of OCEL under its own id; an aggregate is an object,
 with its status as an attribute that changes over time.
@@ -19,7 +19,14 @@ from persistence.models import Event
 from persistence.queries.stories import Story
 
 SIGNAL_OF_CASE: Final = "xes.case"
-_NAMES: Final = {"SIGNAL": "signal_type", "RUN": "run_type", "STEP": "step_type", "TOOL_CALL": "tool_name", "EFFECT": "effect_type"}
+_NAMES: Final = {
+    "SIGNAL": "signal_type",
+    "RUN": "run_type",
+    "STEP": "step_type",
+    "TOOL_CALL": "tool_name",
+    "EFFECT": "effect_type",
+    "MEMORY": "agent",
+}
 
 
 async def write_ocel(path: Path, stories: AsyncIterator[Story]) -> ExportReport:
@@ -64,7 +71,7 @@ def _related(event: Event, story: Story) -> list[tuple[str, str]]:
     chain = [(str(event.aggregate_id), event.aggregate_type.lower())]
     above = story.parents.get(event.aggregate_id)
     while above is not None and above != story.run.id:
-        chain.append((str(above), "step"))
+        chain.append((str(above), story.kinds[above]))
         above = story.parents.get(above)
     if event.aggregate_type not in {"RUN", "SIGNAL"}:
         chain.append((str(story.run.id), "run"))
@@ -82,7 +89,7 @@ def _objects(story: Story, seen: Collection[str]) -> Iterator[OcelObject]:
             item = items[event.aggregate_id] = OcelObject(str(event.aggregate_id), event.aggregate_type, "")
             parent = story.parents.get(event.aggregate_id)
             if parent is not None:
-                item.related.append((str(parent), "run" if parent == story.run.id else "step"))
+                item.related.append((str(parent), story.kinds.get(parent, "step")))
             if event.aggregate_id == story.run.id:
                 item.related += [(str(story.signal.id), "signal")] if story.signal else []
                 item.related += [(str(story.run.parent_run_id), "parent")] if str(story.run.parent_run_id) in seen else []

@@ -8,7 +8,7 @@ from persistence.canon import CANON
 from persistence.encoding import encode
 from persistence.models import Event
 
-KINDS: Final = ("SIGNAL", "RUN", "STEP", "TOOL_CALL", "EFFECT", "CHECKPOINT")
+KINDS: Final = ("SIGNAL", "RUN", "STEP", "TOOL_CALL", "EFFECT", "CHECKPOINT", "MEMORY", "MEMORY_RECALL")
 ACTOR: Final = "ACTOR"
 EVENT_TYPES: Final = tuple(name for name, kind in CANON.event_types.items() if kind.aggregate in KINDS)
 EVENT_ATTRIBUTES: Final = ("actor", "source", "data")

@@ -63,6 +63,8 @@ def _trace(story: Story) -> Any:
         _add(trace, key, value)
     known = Activities()
     for event in story.events:
+        if story.kinds.get(story.parents.get(event.aggregate_id, story.run.id)) == "memory":
+            continue  # that vectors are made of a memory is no activity of the case
         activity = known.of(event)
         if activity is not None:
             trace.append(_event(activity))

@@ -68,6 +68,16 @@ class Position(Model):
     def __str__(self) -> str:
         return f"{self.epoch}-{self.transaction_id}-{self.sequence_number}"
 
+    def __lt__(self, other: "Position") -> bool:
+        return self._order < other._order
+
+    def __le__(self, other: "Position") -> bool:
+        return self._order <= other._order
+
+    @property
+    def _order(self) -> tuple[int, int, int]:
+        return self.epoch, self.transaction_id, self.sequence_number
+
     @classmethod
     def parse(cls, text: str) -> "Position":
         """Reads what str() wrote. Raises ValueError."""

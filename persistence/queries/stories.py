@@ -12,15 +12,16 @@ _PAGE = 200
 
 
 class Story(Model):
-    """A run with the events of itself, its signal, steps, tool calls, effects and checkpoints, in the order of the log.
+    """A run with the events of itself, its signal, steps, tool calls, effects, checkpoints and memories, in the order of the log.
 
-    parents: for each part, the step or run that it belongs to.
+    parents: for each part, the step, memory or run that it belongs to. kinds: for each of these, which of them it is.
     """
 
     run: Run
     signal: Signal | None
     events: Sequence[Event]
     parents: dict[UUID, UUID]
+    kinds: dict[UUID, str]
 
 
 async def stories(plane: Plane, tenant_id: UUID, *, actor: str, since: datetime | None = None) -> AsyncIterator[Story]:
@@ -51,4 +52,10 @@ def _story(run: Run, signal: Signal | None, events: Sequence[Event]) -> Story:
         if event.aggregate_version == 1 and run_id == str(run.id):
             own.add(event.aggregate_id)
             parents[event.aggregate_id] = UUID(step_id or run_id)
-    return Story(run=run, signal=signal, events=[event for event in events if event.aggregate_id in own], parents=parents)
+        memory_id = event.event_data.get("memory_id")
+        if event.aggregate_version == 1 and isinstance(memory_id, str) and UUID(memory_id) in parents:
+            own.add(event.aggregate_id)
+            parents[event.aggregate_id] = UUID(memory_id)
+    own_events = [event for event in events if event.aggregate_id in own]
+    kinds = {event.aggregate_id: event.aggregate_type.lower() for event in own_events}
+    return Story(run=run, signal=signal, events=own_events, parents=parents, kinds=kinds)

@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.requests import HTTPConnection
 
 from persistence.errors import NotAuthenticated
 from persistence.models import Bearer, NewSignal, Role, Signal
@@ -94,12 +95,12 @@ class Caller:
         return self.plane.transaction(self.bearer.tenant_id, **self.circumstances)
 
 
-def plane_of(request: Request) -> Plane:
+def plane_of(request: HTTPConnection) -> Plane:
     plane: Plane = request.app.state.plane
     return plane
 
 
-async def identify(request: Request, text: str | None, *, without_database: bool = False) -> Caller:
+async def identify(request: HTTPConnection, text: str | None, *, without_database: bool = False) -> Caller:
     """The caller of a token's text. without_database: even while it is away. Raises NotAuthenticated, Unavailable, or Refused (429)."""
     if not text:
         raise NotAuthenticated("no token was given", hint="send it as: Authorization: Bearer pp_…")

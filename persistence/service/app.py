@@ -29,6 +29,7 @@ from persistence.service import (
     signals,
     snapshots,
     state,
+    streams,
     tokens,
 )
 from persistence.service.access import FailureLimit, RateLimit
@@ -40,6 +41,7 @@ from persistence.service.examples import illustrated
 from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
 from persistence.stores.memory import Backends
+from persistence.streams import Hub
 
 _DESCRIPTION = """
 Signals, data files, runs, steps, tool calls, effects and their event log, for one tenant at a time.
@@ -71,7 +73,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with app.state.token_cache, app.state.backends:
+        async with app.state.token_cache, app.state.backends, app.state.hub:
             attending = asyncio.create_task(ingest.attend())
             attending.add_done_callback(_say_if_broken)
             yield
@@ -91,6 +93,8 @@ def create_app(
     app.state.plane = plane
     app.state.ingest = ingest
     app.state.backends = Backends(plane)
+    app.state.hub = Hub(plane)
+    app.state.sockets = Counter()
     app.state.token_cache = TokenCache(plane)
     app.state.sessions = Sessions()
     app.state.failure_limit = FailureLimit(failures_per_minute)
@@ -99,7 +103,7 @@ def create_app(
     app.state.stopping = asyncio.Event()
     app.state.streams = Counter()
     problems.install(app)
-    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets, snapshots, memories):
+    for part in (health, signals, data, runs, effects, dead_letters, events, state, tokens, secrets, snapshots, memories, streams):
         app.include_router(part.router)
     plainly = app.openapi
     app.openapi = lambda: illustrated(plainly())  # type: ignore[method-assign]

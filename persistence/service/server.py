@@ -13,7 +13,8 @@ from persistence.errors import ConfigurationError
 from persistence.service.protocol import LimitedProtocol
 
 _GRACE = 10
-_CONNECTIONS = 2000
+_CONNECTIONS = 4000
+_LARGEST_FRAME = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ async def serve(app: FastAPI, listening: Listening, stop: asyncio.Event) -> None
             timeout_graceful_shutdown=_GRACE,
             server_header=False,
             lifespan="on",
-            ws="none",
+            ws="wsproto",
+            ws_max_size=_LARGEST_FRAME,
+            ws_per_message_deflate=False,
             limit_concurrency=_CONNECTIONS,
         )
     )

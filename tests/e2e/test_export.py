@@ -69,7 +69,7 @@ async def test_ocel_is_read_by_pm4py(plane: Plane, tenant: Tenant, tmp_path: Pat
         log = pm4py.read_ocel2(str(target))
     assert len(log.events) == report.events
     assert len(log.objects) == report.objects
-    assert set(log.objects["ocel:type"]) == {"SIGNAL", "RUN", "STEP", "TOOL_CALL", "EFFECT", "ACTOR"}
+    assert set(log.objects["ocel:type"]) == {"SIGNAL", "RUN", "STEP", "TOOL_CALL", "EFFECT", "MEMORY", "MEMORY_RECALL", "ACTOR"}
     async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
         delivered = await tx.effects.all(status="EXECUTED")
         events = await tx.events.of_aggregate(delivered[0].id)

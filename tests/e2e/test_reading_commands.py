@@ -53,7 +53,7 @@ def test_a_run_is_shown_in_time_and_by_causes(place: SimpleNamespace) -> None:
     causes = place.of("runs", "show", failed(place), "--causes")
     assert causes.index("SIGNAL_RECEIVED") < causes.index("RUN_STARTED") < causes.index("STEP_FAILED")
     document = json.loads(place.of("runs", "show", failed(place), "--format", "json"))
-    assert {bar["kind"] for bar in document["waterfall"]["bars"]} == {"signal", "run", "step", "tool call"}
+    assert {bar["kind"] for bar in document["waterfall"]["bars"]} == {"signal", "run", "step", "tool call", "recall"}
 
 
 def test_runs_and_effects_are_diagnosed(place: SimpleNamespace) -> None:
