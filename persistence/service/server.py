@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from persistence.errors import ConfigurationError
 from persistence.service.protocol import LimitedProtocol
 
 _GRACE = 10
 _CONNECTIONS = 4000
-_LARGEST_FRAME = 64 * 1024
+LARGEST_FRAME = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def listen(host: str, port: int) -> Iterator[Listening]:
         taken.close()
 
 
-async def serve(app: FastAPI, listening: Listening, stop: asyncio.Event) -> None:
-    """Serves until ``stop`` is set, then ends streams and lets requests finish."""
+async def serve(app: Starlette, listening: Listening, stop: asyncio.Event, *, largest_frame: int = LARGEST_FRAME) -> None:
+    """Serves until ``stop`` is set, then ends streams and lets requests finish. largest_frame: bytes of a message that a WebSocket takes."""
     server = _Server(
         uvicorn.Config(
             app,
@@ -64,7 +64,7 @@ async def serve(app: FastAPI, listening: Listening, stop: asyncio.Event) -> None
             server_header=False,
             lifespan="on",
             ws="wsproto",
-            ws_max_size=_LARGEST_FRAME,
+            ws_max_size=largest_frame,
             ws_per_message_deflate=False,
             limit_concurrency=_CONNECTIONS,
         )

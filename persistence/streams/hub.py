@@ -15,7 +15,8 @@ from persistence.encoding import encode
 from persistence.errors import PersistenceError
 from persistence.models import Event, Position
 from persistence.plane import Plane
-from persistence.streams.channels import Channel, Key, keys_of, runs_of
+from persistence.queries.subscription import runs_of
+from persistence.streams.channels import Channel, Key, keys_of
 
 PAUSE: Final = 0.05
 """Seconds between looks at a log in which nothing comes."""
