@@ -19,14 +19,16 @@ from persistence.context import Context
 from persistence.database.appending import Appender, Receiver, Reception, Rows
 from persistence.database.migrator import head_revision
 from persistence.database.pool import check_server, open_pool, service_user
-from persistence.database.retry import retried
+from persistence.database.retry import fetched, retried
 from persistence.database.server import Server, open_server
+from persistence.database.signing import proof_of
 from persistence.database.wake import Bell
 from persistence.dead_letters import DeadLetters
 from persistence.errors import ConfigurationError, Conflict, InvalidInput, PersistenceError, first_problem
 from persistence.limits import Limits
-from persistence.models import NewSignal, Signal
+from persistence.models import Channel, Json, LivePosition, NewSignal, Signal
 from persistence.repositories.signals import documents, received
+from persistence.repositories.streams import PUBLISH, publication
 from persistence.secrets import RecordedVault, Secrets, Subjects, open_vault
 from persistence.settings import Overrides, Settings
 from persistence.telemetry import watch_pool
@@ -186,6 +188,26 @@ class Plane:
             return await receiver.receive((context.tenant_id, context.user_id), reception)
 
         return received(context, signals, await retried(once, self.settings))
+
+    async def publish(
+        self, tenant_id: UUID, channel: str | Channel, *contents: Json, actor: str, user_id: UUID | None = None
+    ) -> LivePosition:
+        """Tells those who follow a channel: ``chat:ROOM``, ``logs:AGENT`` or ``tokens:ID``. Nothing of it is kept for more than ten minutes, and
+        nothing lasting may rely on it. In one round trip, by itself; a failure that passes may tell it twice.
+
+        contents: what JSON can express, at most 1,000 of 16 KiB each. Returns the position behind the last.
+        """
+        if not contents:
+            raise InvalidInput("contents: there are none", hint="pass what is to be told", field="contents")
+        found = channel if isinstance(channel, Channel) else Channel.parse(channel)
+        channels, texts = publication([found] * len(contents), contents)
+        context = self._context(tenant_id, actor, user_id, "service")
+        assert context.user_id is not None
+        proof = proof_of(self.settings, context.tenant_id, context.user_id)
+        [row] = await fetched(
+            self.pool, self.settings, PUBLISH, context.tenant_id, context.user_id, channels, texts, context.actor, proof
+        )
+        return LivePosition(feed=row["feed"], number=row["last"])
 
     def snapshot(
         self,

@@ -13,6 +13,9 @@ from persistence.errors import ConfigurationError
 Seconds = Annotated[float, Field(gt=0)]
 MEBIBYTE = 1024 * 1024
 
+LIVE_SOCKET = Path("streams") / "live_events.ws"
+"""Where in the data directory the service listens besides, for who is on the same machine."""
+
 
 class Overrides(TypedDict, total=False):
     """The fields of Settings, as arguments."""

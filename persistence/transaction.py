@@ -21,9 +21,11 @@ from persistence.errors import Conflict, InvalidInput, PersistenceError, Unavail
 from persistence.models import AppendResult, NewEvent
 from persistence.repositories import (
     CheckpointRepository,
+    ConsumerRepository,
     DataKeyRepository,
     EffectRepository,
     EventRepository,
+    LiveRepository,
     MemoryIndexRepository,
     MemoryRecallRepository,
     MemoryRepository,
@@ -159,6 +161,14 @@ class Transaction:
     @cached_property
     def events(self) -> EventRepository:
         return EventRepository(self)
+
+    @cached_property
+    def consumers(self) -> ConsumerRepository:
+        return ConsumerRepository(self)
+
+    @cached_property
+    def live(self) -> LiveRepository:
+        return LiveRepository(self)
 
     @property
     def existing(self) -> dict[UUID, UUID]:

@@ -57,6 +57,8 @@ async def serving(
     folder: Path | None = None,
     rules: Mapping[str, Any] | None = None,
     max_data: int = DATA_INGEST_MAX_SIZE,
+    unix: Path | None = None,
+    port: int = 0,
     **settings: Any,
 ) -> AsyncIterator[Service]:
     """The service of a plane, on a port of its own. folder: of data files; none: one that is thrown away."""
@@ -64,7 +66,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         place = folder or Path(stack.enter_context(TemporaryDirectory()))
         ingest = await stack.enter_async_context(Ingest(with_rules(place, rules or {}), plane, max_bytes=max_data))
-        listening = stack.enter_context(listen("127.0.0.1", 0))
+        listening = stack.enter_context(listen("127.0.0.1", port, unix))
         running = asyncio.create_task(serve(create_app(plane, ingest, **settings), listening, stop))
         try:
             yield Service(plane, listening.url, ingest)

@@ -38,6 +38,9 @@ TABLES = (
     "outbox_limits",
     "outbox_destinations",
     "api_tokens",
+    "consumers",
+    "live_feeds",
+    "live_messages",
 )
 
 # Tables that the functions of persistence_system reach across tenants.
@@ -58,6 +61,9 @@ SYSTEM_TABLES = (
     "api_tokens",
     "secrets",
     "snapshots",
+    "consumers",
+    "live_feeds",
+    "live_messages",
 )
 
 FUNCTIONS = (
@@ -140,6 +146,9 @@ FUNCTIONS = (
     "present_data_key",
     "index_memories",
     "nearest_memories",
+    "publish_live",
+    "in_channel",
+    "ack_consumer",
     "drawn_streams",
     "due_streams",
     "outbox_tokens",
@@ -188,6 +197,10 @@ SYSTEM_FUNCTIONS = (
     "issue_token",
     "revoke_token",
     "authenticate_token",
+    "hold_consumer",
+    "remove_consumer",
+    "record_streams",
+    "sweep_live",
     "record_gates",
     "record_context_keys",
     "vault_generation",
@@ -197,6 +210,7 @@ SYSTEM_FUNCTIONS = (
     "list_tenants",
     "open_epoch",
     "log_epoch",
+    "watch_tenants",
     "hold_outbox",
     "release_outbox",
 )

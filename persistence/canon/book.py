@@ -125,7 +125,8 @@ class Canon:
                 for source in way.sources
             ],
             "tables": [
-                {"table_name": name, "primary_key": table.primary_key, "grows": table.grows} for name, table in self.tables.items()
+                {"table_name": name, "primary_key": table.primary_key, "grows": table.grows, "is_kept": table.is_kept}
+                for name, table in self.tables.items()
             ],
             "table_columns": [
                 {

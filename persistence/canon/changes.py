@@ -101,6 +101,8 @@ def _table(name: str, old: TableContract, new: TableContract) -> Iterator[Change
         yield Change(Bump.MINOR, f"an index of {name} changed: {', '.join(sorted(_differing(old.indexes, new.indexes)))}")
     if old.grows != new.grows:
         yield Change(Bump.PATCH, f"whether {name} grows")
+    if old.is_kept != new.is_kept:
+        yield Change(Bump.MAJOR, f"whether {name} outlives a crash")
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

@@ -144,6 +144,7 @@ class TableContract(_Part):
     foreign_keys: dict[str, ForeignKey] = {}
     indexes: dict[str, IndexContract] = {}
     grows: bool = True
+    is_kept: bool = True
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -164,11 +165,21 @@ class Backoff(_Part):
     max_attempts: int
 
 
+TokenRole = Literal["reader", "operator", "admin", "keeper"]
+
+
+class ChannelRule(_Part):
+    """Who may follow a channel, and who may tell something in it: the least roles; none: nobody."""
+
+    follow: TokenRole
+    publish: TokenRole | None = None
+
+
 class Rules(_Part):
     """See the file ``canon/rules.yaml``."""
 
     actor_pattern: str
     backoff: Backoff
     policies: dict[str, str]
-    channels: dict[str, Literal["reader", "operator", "admin", "keeper"]]
+    channels: dict[str, ChannelRule]
     system_tenant: str

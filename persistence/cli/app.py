@@ -26,6 +26,7 @@ from persistence.cli import (
     serve,
     signals,
     snapshots,
+    streams,
     tenant,
     token,
     trace,
@@ -73,6 +74,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(memory.app, name="memory")
+app.add_typer(streams.app, name="streams")
 app.add_typer(logs.app, name="logs")
 app.add_typer(logs.config, name="config")
 app.add_typer(vault.app, name="vault")

@@ -38,6 +38,8 @@ from persistence.queries.words import clock
 from persistence.settings import Settings
 from persistence.snapshots.scheduling import FILE as SNAPSHOTS
 from persistence.snapshots.scheduling import read_snapshot_config
+from persistence.stores.memory.configuration import FILE as VECTORS
+from persistence.stores.memory.configuration import read_vector_config
 from persistence.vault import read_vault_config
 from persistence.vault.configuration import FILE as VAULT
 
@@ -129,6 +131,7 @@ def check(data_dir: DataDir = None, output: OutputFormat = Format.TABLE) -> None
         VAULT: read_vault_config(folder),
         LOGGING: read_log_config(folder),
         SNAPSHOTS: read_snapshot_config(folder),
+        VECTORS: read_vector_config(folder),
     }
     known = set(found)
     unknown = sorted(path.name for path in folder.glob("*.y*ml") if path.name not in known) if folder.is_dir() else []

@@ -11,7 +11,7 @@ from persistence.cli.worker import lock_on_signal, stop_on_signals
 from persistence.database.pool import check_signing
 from persistence.ingest import open_ingest
 from persistence.plane import Plane
-from persistence.settings import MEBIBYTE
+from persistence.settings import LIVE_SOCKET, MEBIBYTE
 from persistence.snapshots.scheduling import Scheduler, read_snapshot_config
 
 PORT = 8640
@@ -38,8 +38,8 @@ def serve_command(
 
     async def go() -> None:
         stop = stop_on_signals()
-        with listen(host, port) as listening:
-            settings = settings_for(data_dir)
+        settings = settings_for(data_dir)
+        with listen(host, port, settings.data_dir / LIVE_SOCKET) as listening:
             if "pool_max" not in settings.model_fields_set:
                 settings = settings.model_copy(update={"pool_max": max(_POOL, settings.pool_min)})
             async with (

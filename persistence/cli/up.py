@@ -33,7 +33,7 @@ from persistence.queries.database_state import database_state
 from persistence.queries.trace import trace_run
 from persistence.repositories.memories import EMBED
 from persistence.sample import add_sample_handlers, play
-from persistence.settings import Settings
+from persistence.settings import LIVE_SOCKET, Settings
 from persistence.stores.memory import Backends
 
 _log = structlog.get_logger(__name__)
@@ -130,13 +130,14 @@ async def _stay(plane: Plane, tenant: Tenant, port: int | None, delivering: asyn
     from persistence.service import create_app  # noqa: PLC0415
     from persistence.service.server import listen, serve  # noqa: PLC0415
 
+    beside = plane.settings.data_dir / LIVE_SOCKET
     async with AsyncExitStack() as stack:
         try:
-            listening = stack.enter_context(listen(_HOST, PORT if port is None else port))
+            listening = stack.enter_context(listen(_HOST, PORT if port is None else port, beside))
         except ConfigurationError:
             if port is not None:
                 raise
-            listening = stack.enter_context(listen(_HOST, 0))  # the usual one is taken
+            listening = stack.enter_context(listen(_HOST, 0, beside))  # the usual one is taken
         ingest = await stack.enter_async_context(open_ingest(plane.settings, plane))
         app = create_app(plane, ingest)
         serving = asyncio.create_task(serve(app, listening, stop))

@@ -16,6 +16,7 @@ from persistence.cli.console import DataDir, run, set_up_logging, settings_for
 from persistence.errors import ConfigurationError
 from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
+from persistence.outbox.nats_handler import NatsConnection, NatsSettings
 from persistence.outbox.processes import Supervisor, beat, process_number, this_command_without
 from persistence.plane import Plane
 from persistence.secrets.recorded_vault import openers_of
@@ -74,11 +75,15 @@ def worker(
         if metrics_port is not None:
             offer_metrics(metrics_host, metrics_port + process_number() - 1)
         beating = asyncio.create_task(beat(stop, max_memory))
-        async with Plane(settings=settings_for(data_dir)) as plane, Backends(plane) as backends:
+        async with contextlib.AsyncExitStack() as stack:
+            plane = await stack.enter_async_context(Plane(settings=settings_for(data_dir)))
+            backends = await stack.enter_async_context(Backends(plane))
             lock_on_signal(plane)
             warn_of_closed_vault(plane)
             if builtin:
-                add_builtin_handlers(chosen, backends=backends)
+                given = NatsSettings()
+                nats = None if given.url is None else await stack.enter_async_context(NatsConnection(given))
+                add_builtin_handlers(chosen, backends=backends, nats=nats)
             await chosen.run(plane, stop)
         await beating
 

@@ -1,6 +1,6 @@
 """What repositories return: frozen models, one file a table."""
 
-from persistence.models.base import AggregateModel, Model, Page, first_id_at, made_at, new_id
+from persistence.models.base import AggregateModel, Json, Model, Page, first_id_at, made_at, new_id
 from persistence.models.checkpoint import Checkpoint
 from persistence.models.effect import Effect
 from persistence.models.event import AppendResult, Event, NewEvent, Position
@@ -11,6 +11,7 @@ from persistence.models.run import Run
 from persistence.models.signal import NewSignal, Signal
 from persistence.models.snapshot import Snapshot
 from persistence.models.step import Step
+from persistence.models.stream import Channel, Consumer, ConsumerLag, LiveMessage, LivePosition
 from persistence.models.tenant import Tenant
 from persistence.models.token import ApiToken, Bearer, Role
 from persistence.models.tool_call import ToolCall
@@ -21,11 +22,17 @@ __all__ = [
     "ApiToken",
     "AppendResult",
     "Bearer",
+    "Channel",
     "Checkpoint",
+    "Consumer",
+    "ConsumerLag",
     "DataKey",
     "Effect",
     "Event",
+    "Json",
     "Limit",
+    "LiveMessage",
+    "LivePosition",
     "Memory",
     "MemoryIndex",
     "MemoryRecall",

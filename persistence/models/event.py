@@ -3,6 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
+from persistence.errors import InvalidInput
 from persistence.models.base import Given, Json, Model
 
 
@@ -85,3 +86,15 @@ class Position(Model):
         if not (0 <= epoch < 2**31 and 0 <= transaction_id < 2**64 and 0 <= sequence_number < 2**63):
             raise ValueError(f"{text!r} is out of range")
         return cls(epoch=epoch, transaction_id=transaction_id, sequence_number=sequence_number)
+
+    @classmethod
+    def of(cls, given: "Position | str", field: str = "after") -> "Position":
+        """A position, or its text. Raises InvalidInput, which names the field."""
+        if isinstance(given, Position):
+            return given
+        try:
+            return cls.parse(given)
+        except (ValueError, TypeError, AttributeError):
+            raise InvalidInput(
+                f"{field}: {str(given)[:50]!r} is no position", hint="such as 0-1234-5678, as each event has it", field=field
+            ) from None

@@ -11,6 +11,8 @@ from persistence.outbox.http_handler import EFFECT_TYPE as HTTP_POST
 from persistence.outbox.http_handler import HttpPost, SigningKey, add_http_handler
 from persistence.outbox.log_handler import EFFECT_TYPE as LOG
 from persistence.outbox.log_handler import add_log_handler
+from persistence.outbox.nats_handler import EFFECT_TYPE as NATS_PUBLISH
+from persistence.outbox.nats_handler import NatsConnection, add_nats_handler
 from persistence.outbox.worker import Worker
 from persistence.repositories.memories import EMBED
 from persistence.stores.memory import Backends
@@ -28,8 +30,12 @@ class WebhookSettings(BaseSettings):
     timeout: float = 20.0
 
 
-def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None, *, backends: Backends | None = None) -> Worker:
-    """Gives a worker the handlers for HTTP_POST and LOG, and with ``backends`` that for EMBED, as far as it has none of its own for them."""
+def add_builtin_handlers(
+    worker: Worker, settings: WebhookSettings | None = None, *, backends: Backends | None = None, nats: NatsConnection | None = None
+) -> Worker:
+    """Gives a worker the handlers for HTTP_POST and LOG, with ``backends`` that for EMBED, and with ``nats`` that for NATS_PUBLISH, as far as it has
+    none of its own for them.
+    """
     settings = settings or WebhookSettings()
     named: dict[str, str | SigningKey] = dict(settings.secrets)
     if settings.secret is not None and settings.secret.get_secret_value():
@@ -41,4 +47,6 @@ def add_builtin_handlers(worker: Worker, settings: WebhookSettings | None = None
         add_log_handler(worker)
     if backends is not None and EMBED not in worker.handlers:
         add_embed_handler(worker, backends)
+    if nats is not None and NATS_PUBLISH not in worker.handlers:
+        add_nats_handler(worker, nats)
     return worker

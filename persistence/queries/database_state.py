@@ -106,6 +106,44 @@ CROSS JOIN LATERAL (
 _RESTING = "SELECT count(*) AS resting FROM persistence.outbox_destinations AS d WHERE d.open_until > now()"
 
 
+# Consumers that are behind the log, those that are longest first. Of a log that was restored they are told when they have read again.
+_BEHIND = """
+SELECT t.name AS tenant, c.name AS consumer, extract(epoch FROM now() - c.since)::double precision AS seconds, c.events
+FROM (
+  SELECT c.tenant_id, c.name, l.since, l.events
+  FROM persistence.consumers AS c
+  CROSS JOIN LATERAL (
+    SELECT min(e.created_at) AS since, count(*) AS events
+    FROM (
+      SELECT e.*
+      FROM persistence.orchestration_events AS e
+      WHERE e.tenant_id = c.tenant_id
+        AND (e.transaction_id, e.sequence_number) > (c.transaction_id, c.sequence_number)
+      ORDER BY e.transaction_id, e.sequence_number
+      LIMIT 2000
+    ) AS e
+    WHERE persistence.in_channel(c.channel, e)
+  ) AS l
+  WHERE c.epoch = (SELECT max(x.epoch) FROM canon.log_epochs AS x)
+    AND l.events > 0
+  ORDER BY l.since
+  LIMIT $1
+) AS c
+JOIN persistence.tenants AS t ON t.tenant_id = c.tenant_id
+"""
+
+
+class Behind(Model):
+    """A consumer of a tenant that has not dealt with all events of its channel: how many, among the next 2,000 of the log, and the age of the
+    first.
+    """
+
+    tenant: str
+    consumer: str
+    seconds: float
+    events: int
+
+
 class TypeDepth(Model):
     """Entries of one effect type, by what they wait for, and the age of the one that is due longest. unhandled: due, and no worker that handles the
     type has been seen for five minutes.
@@ -155,6 +193,7 @@ class DatabaseState(Model):
     holder: Holder | None
     resting_destinations: int
     gates: GatesRun | None
+    behind: Sequence[Behind]
 
 
 async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
@@ -166,6 +205,7 @@ async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
             holder = await connection.fetchrow(_HORIZON)
             resting: Any = await connection.fetchval(_RESTING)
             gates = await connection.fetch(LAST_GATES)
+            behind = await connection.fetch(_BEHIND, MOST_TENANTS)
     except DATABASE_ERRORS as error:
         raise translated(error) from error
     return DatabaseState(
@@ -174,6 +214,7 @@ async def database_state(audit_dsn: str, settings: Settings) -> DatabaseState:
         holder=Holder.made(**holder) if holder else None,
         resting_destinations=resting,
         gates=gates_run(gates),
+        behind=[Behind.made(**row) for row in behind],
     )
 
 

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from persistence.models import Event, Position
+from persistence.database.retry import fetched
+from persistence.encoding import encode
+from persistence.models import Event, Model, Position
 from persistence.plane import Plane
 from persistence.transaction import Transaction
 
@@ -23,6 +27,64 @@ SELECT k.id, k.run_id FROM persistence.run_checkpoints AS k WHERE k.tenant_id = 
 UNION ALL
 SELECT m.id, m.run_id FROM persistence.memories AS m WHERE m.tenant_id = $1 AND m.id = ANY ($2::uuid[]) AND m.run_id IS NOT NULL
 """
+
+
+# Where there is something new, among many tenants.
+_WATCH: Final = "SELECT w.n, w.has_events, w.feed, w.last FROM persistence.watch_tenants($1, $2, $3, $4) AS w"
+
+# Takes away what was told long ago.
+_SWEEP: Final = "SELECT persistence.sweep_live()"
+
+
+# Puts on record who began to follow what.
+_OPENED: Final = "SELECT persistence.record_streams($1, $2, $3::text::jsonb, $4)"
+
+
+class Opening(Model):
+    """Somebody began to follow a channel. token_id: with which token; actor: as whom."""
+
+    token_id: UUID
+    actor: str
+    channel: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class News:
+    """has_events: behind the position that was given. feed: whose numbers those of what is told and not kept are, if ever anything was; last: the
+    last one.
+    """
+
+    has_events: bool
+    feed: UUID | None
+    last: int
+
+
+async def watch(plane: Plane, tenants: Sequence[UUID], positions: Sequence[Position]) -> list[News]:
+    """Whether there is something new in each of these tenants. positions: to where their logs were read. Raises what the database raises."""
+    rows = await fetched(
+        plane.pool,
+        plane.settings,
+        _WATCH,
+        tenants,
+        [position.epoch for position in positions],
+        [str(position.transaction_id) for position in positions],
+        [position.sequence_number for position in positions],
+    )
+    found = {row["n"]: News(row["has_events"], row["feed"], row["last"] or 0) for row in rows}
+    return [found[n] for n in range(1, len(tenants) + 1)]
+
+
+async def sweep_live(plane: Plane) -> None:
+    """Takes away what was told, and not to be kept, more than ten minutes ago."""
+    await fetched(plane.pool, plane.settings, _SWEEP)
+
+
+async def record_openings(tx: Transaction, openings: Sequence[Opening]) -> None:
+    """Puts on record who began to follow what, at most 1,000 at a time."""
+    context = tx.context
+    listed = encode([opening.model_dump(mode="json") for opening in openings])
+    await tx.fetch(_OPENED, context.tenant_id, context.user_id, listed, context.actor)
 
 
 async def follow(

@@ -16,17 +16,20 @@ from persistence.repositories.runs import RunRepository
 from persistence.repositories.signals import SignalRepository
 from persistence.repositories.snapshots import SnapshotRepository
 from persistence.repositories.steps import StepRepository
+from persistence.repositories.streams import ConsumerRepository, LiveRepository
 from persistence.repositories.tool_calls import ToolCallRepository
 from persistence.repositories.vault import DataKeyRepository, SecretRepository, VaultAccessRepository
 from persistence.repositories.work import Work
 
 __all__ = [
     "CheckpointRepository",
+    "ConsumerRepository",
     "DataKeyRepository",
     "Details",
     "EffectRepository",
     "EventRepository",
     "Filters",
+    "LiveRepository",
     "MemoryIndexRepository",
     "MemoryRecallRepository",
     "MemoryRepository",

@@ -77,18 +77,19 @@ class EventRepository(RowReader[Event]):
         rows = await self._work.fetch(by_correlations(self.table), self._work.context.tenant_id, list(correlation_ids))
         return await self._presented(sorted(self.read_rows(rows), key=lambda event: event.sequence_number))
 
-    async def read(self, after: Position | None = None, limit: int = 1000) -> tuple[Sequence[Event], Position]:
+    async def read(self, after: Position | str | None = None, limit: int = 1000) -> tuple[Sequence[Event], Position]:
         """The next events after a position, and the position behind them; otherwise as ``read_each``."""
-        events, epochs = await self._after(after or Position(), limit)
-        return events, _behind(events[-1], epochs[-1]) if events else after or Position()
+        place = Position() if after is None else Position.of(after)
+        events, epochs = await self._after(place, limit)
+        return events, _behind(events[-1], epochs[-1]) if events else place
 
-    async def read_each(self, after: Position | None = None, limit: int = 1000) -> Sequence[tuple[Event, Position]]:
+    async def read_each(self, after: Position | str | None = None, limit: int = 1000) -> Sequence[tuple[Event, Position]]:
         """The next events after a position, each with the position behind it.
 
         Nothing is skipped, however late a transaction commits: events come in the order of (transaction, sequence number), and only
         once no older transaction is open. A reader that stores the position it has dealt with misses nothing and repeats nothing.
         """
-        events, epochs = await self._after(after or Position(), limit)
+        events, epochs = await self._after(Position() if after is None else Position.of(after), limit)
         return [(event, _behind(event, epoch)) for event, epoch in zip(events, epochs, strict=True)]
 
     async def _after(self, after: Position, limit: int) -> tuple[Sequence[Event], Sequence[int]]:

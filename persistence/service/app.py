@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -12,7 +12,8 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from persistence.ingest import Ingest
 from persistence.plane import Plane
@@ -38,6 +39,7 @@ from persistence.service.collector import Collector
 from persistence.service.console import console
 from persistence.service.console.sessions import Sessions
 from persistence.service.examples import illustrated
+from persistence.service.sockets import Openings, Sockets
 from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
 from persistence.stores.memory import Backends
@@ -73,7 +75,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with app.state.token_cache, app.state.backends, app.state.hub:
+        async with app.state.token_cache, app.state.backends, app.state.hub, app.state.sockets:
             attending = asyncio.create_task(ingest.attend())
             attending.add_done_callback(_say_if_broken)
             yield
@@ -94,11 +96,13 @@ def create_app(
     app.state.ingest = ingest
     app.state.backends = Backends(plane)
     app.state.hub = Hub(plane)
-    app.state.sockets = Counter()
+    app.state.openings = Openings(plane)
+    app.state.sockets = Sockets(app.state)
     app.state.token_cache = TokenCache(plane)
     app.state.sessions = Sessions()
     app.state.failure_limit = FailureLimit(failures_per_minute)
     app.state.rate_limit = RateLimit(requests_per_second)
+    app.state.subscription_limit = RateLimit(requests_per_second)
     app.state.collector = Collector(plane)
     app.state.stopping = asyncio.Event()
     app.state.streams = Counter()
@@ -111,6 +115,7 @@ def create_app(
     app.mount("/console", console(app.state))
     app.add_middleware(_Compressed, minimum_size=1024)
     app.add_middleware(BodyLimit, limit_of=lambda path: ingest.max_bytes if path.startswith(_DATA) else max_body)
+    app.add_middleware(_Streams)
     return app
 
 
@@ -121,6 +126,18 @@ async def _to_console(_: Request) -> Response:
 def _say_if_broken(attending: asyncio.Task[None]) -> None:
     if not attending.cancelled() and attending.exception() is not None:
         _log.error("data_not_recorded_any_more", error=repr(attending.exception()))
+
+
+class _Streams:
+    """Gives the sockets of /v1/streams to those who serve them, past all that is for requests: each layer between costs memory for every socket."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "websocket" and scope["path"] == "/v1/streams":
+            return streams.streams(WebSocket(scope, receive, send))
+        return self._app(scope, receive, send)
 
 
 class _Compressed(GZipMiddleware):

@@ -33,6 +33,12 @@ _STALLED = Gauge("persistence_stalled", "Runs under way, and tool calls, in whic
 _HORIZON = Gauge(
     "persistence_log_horizon_lag_seconds", "How long readers of the log have waited for the oldest open transaction.", ["holder"]
 )
+_BEHIND = Gauge(
+    "persistence_consumer_behind_events",
+    "Events of its channel that a consumer has not dealt with, among the next 2,000 of the log.",
+    ["tenant", "consumer"],
+)
+_BEHIND_SECONDS = Gauge("persistence_consumer_behind_seconds", "The age of the first of them.", ["tenant", "consumer"])
 _GATES = Gauge("persistence_gates", "Checks of the last recorded run of the gates.", ["verdict", "severity"])
 _GATE = Gauge("persistence_gate_violations", "Objects that break the law, by check; only checks that are not green.", ["check"])
 _GATES_AGE = Gauge("persistence_gates_age_seconds", "Since the gates were last run; nothing before the first time.", ["scope"])
@@ -68,7 +74,7 @@ class Collector:
 
 
 def _set(state: DatabaseState) -> None:
-    for gauge in (_ENTRIES, _OLDEST, _UNHANDLED, _TENANT, _TENANT_OLDEST, _HORIZON, _GATES, _GATE):
+    for gauge in (_ENTRIES, _OLDEST, _UNHANDLED, _TENANT, _TENANT_OLDEST, _HORIZON, _GATES, _GATE, _BEHIND, _BEHIND_SECONDS):
         gauge.clear()
     for item in state.types:
         for name in ("due", "waiting", "leased", "held", "dead"):
@@ -79,6 +85,9 @@ def _set(state: DatabaseState) -> None:
         _TENANT.labels(tenant.tenant, "dead").set(tenant.dead)
         _TENANT.labels(tenant.tenant, "open").set(tenant.entries - tenant.dead)
         _TENANT_OLDEST.labels(tenant.tenant).set(tenant.oldest_seconds)
+    for lag in state.behind:
+        _BEHIND.labels(lag.tenant, lag.consumer).set(lag.events)
+        _BEHIND_SECONDS.labels(lag.tenant, lag.consumer).set(lag.seconds)
     _RESTING.set(state.resting_destinations)
     holder = state.holder
     name = (holder.application or holder.login or "?") if holder else "nobody"

@@ -8,17 +8,18 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from persistence.encoding import encode
 from persistence.errors import InvalidInput, NotAuthenticated, PersistenceError, TenantDenied
-from persistence.models import Event, Position
-from persistence.queries.subscription import follow
-from persistence.service.access import Caller, Reading, streaming
+from persistence.models import Channel, Event, Position
+from persistence.service.access import Caller, Reading, require, streaming
 from persistence.service.parameters import Limit, StrictRoute
 from persistence.service.problems import responses
+from persistence.streams import Hub
+from persistence.streams.feeds import Place, place_of
 
 router = APIRouter(prefix="/v1/events", tags=["events"], route_class=StrictRoute)
 
 _HEARTBEAT_SECONDS = 15.0
+_LOOK_SECONDS = 0.5
 _CHECK_SECONDS = 30.0
 _LATER_MILLISECONDS = 30_000
 
@@ -41,6 +42,9 @@ After = Annotated[
     str | None, Query(description="Only after this position; none: from the beginning.", examples=["0-0-0"], max_length=100)
 ]
 Types = Annotated[list[str] | None, Query(alias="type", description="Only events of these types.", max_length=50)]
+Followed = Annotated[
+    str, Query(description="What to follow: a channel of /v1/streams.", examples=["type:RUN_FAILED"], max_length=300)
+]
 LastEventId = Annotated[
     str | None,
     Header(
@@ -70,59 +74,69 @@ async def read(caller: Reading, after: After = None, limit: Limit = 100, types: 
     },
 )
 async def stream(
-    caller: Reading, request: Request, after: After = None, types: Types = None, last_event_id: LastEventId = None
+    caller: Reading,
+    request: Request,
+    after: After = None,
+    types: Types = None,
+    channel: Followed = "events",
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """The log as server-sent events: ``id`` is the position, ``event`` the type, ``data`` the event. Without a position: what comes from now on."""
+    """A channel as server-sent events: ``id`` is the position, ``event`` the type, ``data`` the event. Without a position: what comes from now on.
+
+    What is told besides: ``lagging``, ``caught_up``, ``epoch``, ``missed``; see /v1/streams, which has the same over a WebSocket.
+    """
+    found = Channel.parse(channel)
+    require(caller, found.role)
     given = last_event_id or after
-    if given is None:
-        async with caller.transaction() as tx:
-            _, position = await tx.events.newest(1)
-    else:
-        position = _position(given)
+    place = None if given is None else place_of(given)
+    await request.app.state.openings.record(caller, channel)
     return StreamingResponse(
-        _frames(caller, request, position, frozenset(types or ())),
+        _frames(caller, request, found, place, frozenset(types or ())),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _frames(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
+async def _frames(
+    caller: Caller, request: Request, channel: Channel, place: Place | None, types: frozenset[str]
+) -> AsyncIterator[str]:
     """Frames until the reader goes, the token ends, or the service stops; a comment now and then says that the connection lives."""
     with streaming(request, caller) as refusal:
         if refusal:
             yield f"retry: {_LATER_MILLISECONDS}\n: {refusal}\n\n"
             return
-        async for frame in _read(caller, request, position, types):
+        async for frame in _read(caller, request, channel, place, types):
             yield frame
 
 
-async def _read(caller: Caller, request: Request, position: Position, types: frozenset[str]) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
+async def _read(
+    caller: Caller, request: Request, channel: Channel, place: Place | None, types: frozenset[str]
+) -> AsyncIterator[str]:
+    loop, state = asyncio.get_running_loop(), request.app.state
     spoken = checked = loop.time()
-    yield f"retry: 1000\nid: {position}\n\n"
-    pages = follow(caller.plane, caller.bearer.tenant_id, position, types=types, **caller.circumstances)
+    hub: Hub = state.hub
     try:
-        async for page, place in pages:
-            if page:
-                yield "".join(
-                    f"id: {behind}\nevent: {event.event_type}\ndata: {encode(event.model_dump(mode='json'))}\n\n"
-                    for event, behind in page
-                )
-                spoken = loop.time()
-            elif loop.time() - spoken > _HEARTBEAT_SECONDS:
-                yield f": {place}\n\n"
-                spoken = loop.time()
-            if request.app.state.stopping.is_set() or request.app.state.token_cache.is_revoked(caller.bearer.token_id):
-                return
-            if loop.time() - checked > _CHECK_SECONDS:
-                await caller.recheck()
-                checked = loop.time()
+        async with hub.following(caller.bearer.tenant_id, channel, place, user_id=caller.bearer.user_id) as follower:
+            yield f"retry: 1000\nid: {follower.position}\n\n"
+            async for told in follower.told(_LOOK_SECONDS):
+                if told.what == "beat":
+                    if loop.time() - spoken > _HEARTBEAT_SECONDS:
+                        yield f": {told.position}\n\n"
+                        spoken = loop.time()
+                else:
+                    name = told.event.event_type if told.event else told.what
+                    if not types or name in types:
+                        yield f"id: {told.position}\nevent: {name}\ndata: {told.text or '{}'}\n\n"
+                        spoken = loop.time()
+                if state.stopping.is_set() or state.token_cache.is_revoked(caller.bearer.token_id):
+                    return
+                if loop.time() - checked > _CHECK_SECONDS:
+                    await caller.recheck()
+                    checked = loop.time()
     except (NotAuthenticated, TenantDenied):
         return
     except PersistenceError as error:
         yield f": {error.message}\n\n"  # the reader comes back with the last position
-    finally:
-        await pages.aclose()
 
 
 def _position(text: str | None) -> Position:

@@ -303,6 +303,21 @@ EXAMPLES: Final[dict[str, Any]] = {
     "MemoryRecall": _RECALL_,
     "MemoryIndex": _INDEX_,
     "Page_Memory_": {"items": [_MEMORY_], "next": None},
+    "MessagesOut": {"position": "0198c5f07a0a70008000000000000001-42"},
+    "Consumers": {
+        "items": [
+            {
+                "name": "billing",
+                "channel": "type:RUN_COMPLETED",
+                "position": "1-1234-5678",
+                "behind": 3,
+                "since": _TIMES[4],
+                "actor": "user:ada",
+                "created_at": _TIMES[0],
+                "updated_at": _TIMES[3],
+            }
+        ]
+    },
     "MemoryActivity": {"day": "2026-01-31", "agent": "agent:order-desk", "learned": 3, "used": 12},
     "MemoryStory": {
         "memory": _MEMORY_,

@@ -4,12 +4,17 @@ import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from wsproto.events import Request
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's line and headers."""
 
 HEAD_SECONDS: Final = 10.0
 """From the connection, or the answer before, until the headers have come."""
+
+DIRECT: Final = "persistence.direct"
+"""The extension of a WebSocket's scope that has its ``SocketProtocol``."""
 
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -79,3 +84,30 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class SocketProtocol(WSProtocol):
+    """A WebSocket to which whole frames can be written at once: one that many are sent is made once, and nobody is woken for it."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        extensions: dict[str, Any] = self.scope["extensions"]
+        extensions[DIRECT] = self
+
+    def write_frame(self, frame: bytes) -> bool:
+        """Writes a frame, unless what was written before waits for the client, or the socket is closing. Whether it did."""
+        if self.close_sent or self.disconnected or not self.writable.is_set() or self.transport.is_closing():
+            return False
+        self.transport.write(frame)
+        return True
+
+
+def text_frame(text: str) -> bytes:
+    """A text as the frame that a server sends (RFC 6455 section 5.2): whole, and not masked."""
+    body = text.encode()
+    size = len(body)
+    if size < 126:
+        return bytes((0x81, size)) + body
+    if size < 65_536:
+        return b"\x81\x7e" + size.to_bytes(2) + body
+    return b"\x81\x7f" + size.to_bytes(8) + body

@@ -43,11 +43,11 @@ class RestoreIn(BaseModel):
 
 
 class DifferenceOut(BaseModel):
-    """A run that is not as it was, or an effect that was asked for since, and what is done about it; reason: why nothing is."""
+    """A run that is not as it was, or a memory, or an effect that was asked for since, and what is done about it; reason: why nothing is."""
 
     run_id: UUID
     run_type: str
-    what: Literal["status", "state", "effect"]
+    what: Literal["status", "state", "effect", "memory"]
     then: str
     now: str
     action: str

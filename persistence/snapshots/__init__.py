@@ -16,7 +16,8 @@ another (``parent``): then it holds the events since and the rows that they chan
 *Restoring* into a running service appends events: the log stays as it is, and the state becomes, as far as the state machines let it, what it was.
 """
 
-from persistence.snapshots.restoring import Difference, Restoration, restore
+from persistence.snapshots.differences import Difference
+from persistence.snapshots.restoring import Restoration, restore
 from persistence.snapshots.retention import Retention, prune
 from persistence.snapshots.store import SnapshotStore
 from persistence.snapshots.taking import Subject, take

@@ -1,13 +1,14 @@
 """Bringing back what a snapshot holds, into the running database: by events, without a restart.
 
-The log is not turned back: what happened since stays on the record. What can be as it was becomes so: saved states of runs that are not over are
-saved again, and runs go on or wait as they did. What the state machines do not allow (a run that has ended stays ended) is said, and left.
+The log is not turned back: what happened since stays on the record. Memories that were left aside or superseded since are known again. What can be
+as it was becomes so: saved states of runs that are not over are saved again, and runs go on or wait as they did. What the state machines do not
+allow (a run that has ended stays ended) is said, and left.
 """
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -15,6 +16,8 @@ import orjson
 from persistence.errors import Conflict, InvalidTransition
 from persistence.models import Checkpoint, Run, Snapshot
 from persistence.plane import Plane
+from persistence.snapshots import remembering
+from persistence.snapshots.differences import Action, Difference
 from persistence.snapshots.lines import exactly, parsed
 from persistence.snapshots.loading import State, load
 from persistence.snapshots.manifest import SnapshotRefused
@@ -23,7 +26,6 @@ from persistence.snapshots.taking import Subject, take
 from persistence.snapshots.verifying import proven
 from persistence.transaction import Transaction
 
-Action = Literal["save the state again", "resume", "suspend", "retry", "retry and suspend", "wait as before", "cannot"]
 _BATCH = 500
 _TRIES = 3
 _OVER = frozenset({"COMPLETED", "CANCELLED"})
@@ -59,21 +61,6 @@ WHERE e.tenant_id = $1
 ORDER BY e.id
 LIMIT 10000
 """
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A run that is not as it was, or an effect that was asked for since (then run_id, run_type are its id and type). then, now: its status, or what
-    is said of its state. reason: why it stays, where it does.
-    """
-
-    run_id: UUID
-    run_type: str
-    what: Literal["status", "state", "effect"]
-    then: str
-    now: str
-    action: Action
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +108,7 @@ async def restore(
     source: str = "service",
     dry_run: bool = False,
 ) -> Restoration:
-    """Brings back the runs of a snapshot, and their saved states, by events; dry_run: says what differs, and changes nothing.
+    """Brings back the runs of a snapshot, their saved states and what was remembered, by events; dry_run: says what differs, and changes nothing.
 
     What was not proven yet is proven first (see ``verify``), and a snapshot of the present is taken. Runs are brought back some hundred at a time,
     parts after what they are parts of; one that others work on at the same moment is left, and said. Where this ends early, called again it does the
@@ -132,6 +119,7 @@ async def restore(
     async with reading(plane, tenant_id):
         state = await load(plane, snapshot, circumstances)
         kept = await asyncio.to_thread(kept_runs, state)
+        known = await asyncio.to_thread(remembering.kept_memories, state)
         if not dry_run and snapshot.status != "VERIFIED":
             snapshot = await proven(plane, snapshot, circumstances, state)
             if snapshot.status != "VERIFIED":
@@ -141,9 +129,12 @@ async def restore(
             present = await _present(tx, kept)
             planned = await asyncio.to_thread(_differences, kept, present)
             begun = await _begun_since(tx, state)
+            forgone = await remembering.differences(tx, known) if before is None else []
         if before is None:
-            return Restoration((*planned, *begun), snapshot)
-        found = await _carried_out(plane, snapshot, kept, present, planned, circumstances)
+            return Restoration((*planned, *forgone, *begun), snapshot)
+        attributes = {"restored_from": {"snapshot": str(snapshot.id), "folder": snapshot.folder, "position": snapshot.position}}
+        found = await _carried_out(plane, snapshot, kept, present, planned, circumstances, attributes)
+        found += await remembering.bring_back(plane, tenant_id, known, circumstances, attributes, snapshot.folder)
         async with plane.transaction(tenant_id, **circumstances) as tx:
             recorded = await tx.snapshots.get(snapshot.id)
             if recorded.status != "VERIFIED":
@@ -241,12 +232,12 @@ async def _carried_out(
     present: Present,
     planned: Sequence[Difference],
     circumstances: Mapping[str, Any],
+    attributes: dict[str, Any],
 ) -> list[Difference]:
     """Brings back what is planned, and says what came of it."""
     able = {item.run_id for item in planned if item.action != "cannot"}
     wanted = [item for item in _wholes_first(kept, present) if item.run_id in able]
     found = [item for item in planned if item.run_id not in able]
-    attributes = {"restored_from": {"snapshot": str(snapshot.id), "folder": snapshot.folder, "position": snapshot.position}}
 
     async def brought_back(part: Sequence[Kept]) -> None:
         for attempt in range(_TRIES):

@@ -16,7 +16,7 @@ from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.gates.record import record
 from persistence.importing.importer import Importer
-from persistence.models import Effect, Role, Run, Tenant
+from persistence.models import Channel, Effect, LivePosition, Role, Run, Tenant
 from persistence.outbox import Delivery, PermanentFailure, Worker
 from tests.browser import browsing
 from tests.helpers import ACTOR, request_effect, worker_with
@@ -32,6 +32,7 @@ PAGES = (
     "/console/data",
     "/console/memories",
     "/console/outbox",
+    "/console/streams",
     "/console/gates",
     "/console/compare",
 )
@@ -328,3 +329,80 @@ async def test_workers_and_their_leases_are_shown(service: Service, tenant: Tena
         await expect(page.get_by_text("No worker holds anything")).to_be_visible(timeout=15_000)
     stop.set()
     await working
+
+
+async def test_what_happens_is_shown_as_it_happens(service: Service, tenant: Tenant, plane: Plane) -> None:
+    """By the socket: what happened just now, what comes, the service that was away, and messages that are not kept."""
+    async with plane.transaction(tenant.tenant_id, actor="agent:before") as tx:
+        tx.runs.start(run_type="<b>x</b>")
+        await tx.consumers.hold("billing", Channel("events"))
+    async with browsing() as browser, visit(browser, service, tenant) as page:
+        await page.goto("/console/streams")
+        rows = page.locator("#stream tbody")
+        await expect(rows).to_contain_text("agent:before")
+        await expect(page.locator("#stream-state")).not_to_have_text("connecting")
+        async with plane.transaction(tenant.tenant_id, actor="agent:now") as tx:
+            run = tx.runs.start(run_type="x")
+        await expect(rows.locator("tr").first).to_contain_text("agent:now")
+        await expect(page.locator("#stream-runs")).to_contain_text("2 running")
+        await expect(page.locator("[data-consumer=billing]")).not_to_be_empty()
+        await page.get_by_label("Channel").fill(f"tokens:{run.id}")
+        await page.get_by_role("button", name="Follow").click()
+        await expect(rows.locator("tr")).to_have_count(0)
+        async with asyncio.timeout(60):
+            while await rows.locator("tr").count() == 0:
+                await plane.publish(tenant.tenant_id, f"tokens:{run.id}", "<i>word</i>", actor="agent:now")
+                await asyncio.sleep(0.1)
+        await expect(rows.locator("tr").first).to_contain_text("<i>word</i>")
+        await page.get_by_label("Channel").fill("nowhere")
+        await page.get_by_role("button", name="Follow").click()
+        await expect(page.locator("#stream-state")).to_contain_text("is none")
+
+
+async def test_the_client_for_browsers_comes_back_and_misses_nothing(service: Service, tenant: Tenant, plane: Plane) -> None:
+    token = await service.token(tenant, Role.OPERATOR)
+    async with browsing() as browser, visit(browser, service, tenant) as page:
+        await page.goto("/console/gates")
+        await page.evaluate(
+            """async (token) => {
+              const { Streams } = await import("/v1/streams/client.js");
+              window.got = []; window.losses = 0; window.sockets = [];
+              const Plain = WebSocket;
+              window.WebSocket = class extends Plain { constructor(...given) { super(...given); window.sockets.push(this); } };
+              window.streams = new Streams("/v1/streams", { token });
+              window.streams.addEventListener("close", () => window.losses++);
+              window.streams.follow("type:RUN_STARTED", ({ event, position }) => window.got.push([position, event.id]), { after: "0-0-0" });
+              await new Promise((opened) => window.streams.addEventListener("open", opened));
+            }""",
+            token,
+        )
+        for _ in range(3):
+            for _ in range(20):
+                async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+                    tx.runs.start(run_type="x")
+            await open_again(page)
+            await page.evaluate("window.sockets.at(-1).close()")
+            await page.evaluate("new Promise((closed) => window.streams.addEventListener('close', closed, { once: true }))")
+        async with asyncio.timeout(60):
+            while len(await page.evaluate("window.got")) < 60:
+                await asyncio.sleep(0.1)
+        got = await page.evaluate("window.got")
+        assert await page.evaluate("window.losses") == 3
+        position = await page.evaluate("window.streams.publish('chat:x', {a: 1}).then((said) => said.position)")
+        assert LivePosition.parse(position).number == 1
+        refused = await page.evaluate("window.streams.publish('events', 1).catch((error) => error.detail)")
+        assert "nothing is told" in refused
+        await page.evaluate("window.streams.close()")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        started = [
+            [str(place), str(event.id)]
+            for event, place in await tx.events.read_each(limit=1000)
+            if event.event_type == "RUN_STARTED"
+        ]
+    assert got == started
+
+
+async def open_again(page: Page) -> None:
+    async with asyncio.timeout(60):
+        while not await page.evaluate("window.streams.isOpen"):
+            await asyncio.sleep(0.02)

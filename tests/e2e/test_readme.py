@@ -52,7 +52,7 @@ def test_the_worker_works_as_printed() -> None:
 def test_every_command_exists() -> None:
     table = README.partition("## Commands")[2].partition("## Your own")[0]
     commands = re.findall(r"^\| `persistence ([a-z]+)(?: ([a-z]+))?", table, flags=re.MULTILINE)
-    assert len(commands) == 34
+    assert len(commands) == 35
     for command, sub in commands:
         shown = CliRunner().invoke(app, [command, *([sub] if sub else []), "--help"])
         assert shown.exit_code == 0, command

@@ -231,7 +231,7 @@ def test_the_guide_to_secrets(tmp_path: Path) -> None:
     reader.read("docs/secrets.md", special)
     assert "the proof is event" in reader.said
     assert reader._command(["secret", "get", "stripe", "--purpose", "a test"]) == "sk_live_4711"
-    assert "136 passed" in reader._command(["fit"])
+    assert "138 passed" in reader._command(["fit"])
 
 
 def test_the_guide_to_log_lines(tmp_path: Path) -> None:
@@ -337,6 +337,22 @@ def test_the_guide_to_memory(tmp_path: Path) -> None:
     assert "'said': 'hello!'" in shown
 
 
+def test_the_guide_to_streams(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, {}, {})
+    said: list[str] = []
+
+    def note(_language: str, _text: str) -> bool:
+        said.append(reader.said)
+        return False
+
+    reader.read("docs/streams.md", note)
+    shown = "\n".join([*said, reader.said])
+    assert "to be billed: 1" in shown
+    assert '"content":"Good"' in shown
+    assert "billing is removed" in shown
+    assert "1 segments" in shown
+
+
 def test_what_security_asks_for(tmp_path: Path) -> None:
     reader = Reader(tmp_path, {}, {})
     reader.read("SECURITY.md")
@@ -345,5 +361,15 @@ def test_what_security_asks_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [path.name for path in (ROOT / "docs").glob("*.md")])
 def test_no_guide_is_left_out(page: str) -> None:
-    read = {"data.md", "library.md", "operations.md", "runbooks.md", "secrets.md", "logs.md", "snapshots.md", "memory.md"}
+    read = {
+        "data.md",
+        "library.md",
+        "operations.md",
+        "runbooks.md",
+        "secrets.md",
+        "logs.md",
+        "snapshots.md",
+        "memory.md",
+        "streams.md",
+    }
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]

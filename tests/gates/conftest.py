@@ -14,7 +14,7 @@ import pytest
 
 from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
-from persistence.models import Position, Role
+from persistence.models import Channel, Position, Role
 from persistence.outbox import Delivery, Worker
 from persistence.outbox.embed_handler import add_embed_handler
 from persistence.sample import add_sample_handlers, play
@@ -42,6 +42,13 @@ async def write_history(plane: Plane) -> None:
     await plane.limits.set("TEST", tenant_id=tenant.tenant_id, weight=2, max_concurrency=5, max_rate=8.5, actor="system:test")
     await plane.tokens.issue(tenant.tenant_id, "ci", role=Role.READER, acts_as="agent:ci", actor="system:test")
     await write_secrets(plane, tenant.tenant_id)
+    await plane.publish(tenant.tenant_id, "chat:desk", "hello", actor="agent:x")
+    async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
+        consumer = await tx.consumers.hold("billing", Channel("events"))
+        [(_, position)] = await tx.events.read_each(limit=1)
+        await tx.consumers.ack(consumer, position)
+        await tx.consumers.hold("gone", Channel("events"))
+        assert await tx.consumers.remove("gone")
     async with plane.transaction(tenant.tenant_id, actor="agent:x") as tx:
         taken = tx.snapshots.take(
             "2026-01-04T000000Z",

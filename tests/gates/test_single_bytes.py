@@ -42,6 +42,9 @@ TRANSIENT = {
     "outbox_streams": {*CANON.tables["outbox_streams"].columns},
     "outbox_marks": {*CANON.tables["outbox_marks"].columns},
     "outbox_destinations": {*CANON.tables["outbox_destinations"].columns},
+    "consumers": {"holder", "epoch", "transaction_id", "sequence_number", "updated_at"},
+    "live_feeds": {*CANON.tables["live_feeds"].columns},
+    "live_messages": {*CANON.tables["live_messages"].columns},
     "memory_vectors": {"id", "dimensions", "created_at", "updated_at"},
 }
 COLUMNS = [

@@ -16,8 +16,8 @@ from persistence.errors import InvalidInput
 from persistence.models import Run, Tenant, new_id
 from persistence.snapshots import Subject, restore, take, verify
 from persistence.snapshots import restoring as restoring_module
+from persistence.snapshots.differences import Difference
 from persistence.snapshots.manifest import SnapshotRefused
-from persistence.snapshots.restoring import Difference
 from tests.helpers import ACTOR
 
 AGENT = Subject("agent", ACTOR)
@@ -253,3 +253,36 @@ async def test_the_latest_of_several_has_to_be_named(plane: Plane, tenant: Tenan
         await find_snapshot(plane, tenant.tenant_id, "latest")
     assert (await find_snapshot(plane, tenant.tenant_id, "latest", of=ACTOR)).id == mine.id
     assert (await find_snapshot(plane, tenant.tenant_id, mine.folder)).id == mine.id
+
+
+async def test_what_was_known_is_known_again(plane: Plane, tenant: Tenant) -> None:
+    """Left aside: brought back. Superseded: remembered again, in the place of what is known now. Forgotten: stays so. A second time: nothing."""
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        kept, pruned, better, gone, back = (
+            tx.memories.remember(text, agent="agent:desk", context="chat", tags=["x"], importance=0.5)
+            for text in ("kept", "pruned", "better", "gone", "back again")
+        )
+    snapshot = await take(plane, tenant.tenant_id, Subject("tenant"), actor=ACTOR)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        tx.memories.prune(pruned, "old")
+        newer = tx.memories.remember("better known", agent="agent:desk", context="chat", supersedes=better)
+        tx.memories.remember("better still", agent="agent:desk", context="chat", supersedes=newer)
+        other = tx.memories.remember("elsewhere", agent="agent:desk", context="chat", supersedes=back)
+        tx.memories.remember("back again", agent="agent:desk", context="chat", supersedes=other)
+        tx.memories.forget(gone, "personal")
+        tx.memories.remember("later", agent="agent:desk", context="chat")
+    dry = await restore(plane, snapshot, actor=ACTOR, dry_run=True)
+    expected = {pruned.id: "bring back", better.id: "remember again", gone.id: "cannot"}
+    assert {item.run_id: item.action for item in dry.differences if item.what == "memory"} == expected
+    done = await restore(plane, snapshot, actor=ACTOR)
+    assert {item.run_id: item.action for item in done.differences if item.what == "memory"} == expected
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        active = await tx.memories.all(status="ACTIVE")
+        assert sorted(memory.content or "" for memory in active) == ["back again", "better", "kept", "later", "pruned"]
+        again = next(memory for memory in active if memory.content == "better")
+        assert (again.tags, again.importance, again.agent) == (["x"], 0.5, "agent:desk")
+        [event] = [one for one in await tx.events.of_aggregate(again.id) if one.event_type == "MEMORY_REMEMBERED"]
+        assert event.event_data["attributes"]["restored_from"]["folder"] == snapshot.folder
+    second = await restore(plane, done.snapshot, actor=ACTOR)
+    assert [item.action for item in second.differences if item.what == "memory"] == ["cannot"]
+    assert kept.id

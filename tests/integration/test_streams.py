@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import jsonschema
 import psycopg
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from persistence import Plane
-from persistence.errors import InvalidInput
-from persistence.models import Position, Role, Tenant
-from persistence.streams import Channel, Hub
+from persistence.errors import Conflict, InvalidInput, PersistenceError
+from persistence.models import Channel, Position, Role, Tenant
+from persistence.streams import Hub
 from tests.helpers import ACTOR, request_effect, start_run
 from tests.serving import Service, serving
 
@@ -33,7 +34,7 @@ def address(service: Service) -> str:
 @asynccontextmanager
 async def socket_of(service: Service, tenant: Tenant, role: Role = Role.READER) -> AsyncIterator[ClientConnection]:
     headers = {"Authorization": f"Bearer {await service.token(tenant, role)}"}
-    async with connect(address(service), additional_headers=headers) as socket:
+    async with connect(address(service), additional_headers=headers, max_queue=None) as socket:
         assert (await said(socket))["is"] == "welcome"
         yield socket
 
@@ -297,3 +298,216 @@ async def test_after_a_restore_a_follower_is_told(plane: Plane, tenant: Tenant, 
 def test_what_is_no_channel_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="channel"):
         Channel.parse(text)
+
+
+async def test_who_opened_a_stream_is_on_record(service: Service, plane: Plane, tenant: Tenant) -> None:
+    async with socket_of(service, tenant) as socket:
+        for channel in ("events", "type:RUN_FAILED"):
+            assert (await do(socket, do="subscribe", channel=channel))["is"] == "subscribed"
+    async with service.client(tenant) as client, client.stream("GET", "/v1/events/stream"):
+        pass
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        openings = [
+            (one["actor"], one["channel"])
+            for event in await tx.events.of_aggregate(tenant.tenant_id)
+            if event.event_type == "TENANT_STREAMS_OPENED"
+            for one in event.event_data["openings"]
+        ]
+    assert sorted(openings) == [("user:ada", "events"), ("user:ada", "events"), ("user:ada", "type:RUN_FAILED")]
+
+
+async def test_a_consumer_goes_on_where_it_said_that_it_was(service: Service, plane: Plane, tenant: Tenant) -> None:
+    async with socket_of(service, tenant, Role.OPERATOR) as socket:
+        answer = await do(socket, do="subscribe", channel="type:RUN_STARTED", consumer="billing", after="0-0-0")
+        assert (answer["consumer"], answer["position"]) == ("billing", "0-0-0")
+        await write(plane, tenant, 100)
+        first = await events_of(socket, 60)
+        assert (await acked(socket, "billing", first[39]["position"]))["is"] == "acked"
+        assert (await acked(socket, "billing", first[9]["position"]))["is"] == "acked"  # it does not go back
+        ahead = await do(socket, do="ack", consumer="billing", position="9-9-9")
+    async with socket_of(service, tenant, Role.OPERATOR) as socket:
+        assert (await do(socket, do="subscribe", channel="type:RUN_STARTED", consumer="billing"))["position"] == first[39][
+            "position"
+        ]
+        again = await events_of(socket, 60)
+        assert [one["event"]["id"] for one in again[:20]] == [one["event"]["id"] for one in first[40:]]
+    assert ahead["is"] != "acked"
+    async with service.client(tenant) as client:
+        [lag] = (await client.get("/v1/streams/consumers")).json()["items"]
+        assert (lag["name"], lag["channel"]) == ("billing", "type:RUN_STARTED")
+        assert lag["behind"] >= 60
+        assert (await client.delete("/v1/streams/consumers/billing")).status_code == 204
+        assert (await client.delete("/v1/streams/consumers/billing")).status_code == 404
+        assert (await client.get("/v1/streams/consumers")).json()["items"] == []
+
+
+async def acked(socket: ClientConnection, consumer: str, position: str) -> Any:
+    await socket.send(json.dumps({"do": "ack", "consumer": consumer, "position": position, "id": "ack"}))
+    while True:
+        message = await said(socket)
+        if message["is"] in {"acked", "taken_over", "error"}:
+            return message
+
+
+async def test_of_two_that_follow_as_one_consumer_the_later_goes_on(service: Service, plane: Plane, tenant: Tenant) -> None:
+    async with socket_of(service, tenant, Role.OPERATOR) as old, socket_of(service, tenant, Role.OPERATOR) as new:
+        await do(old, do="subscribe", channel="events", consumer="billing", after="0-0-0")
+        [event] = await events_of(old, 1)
+        await do(new, do="subscribe", channel="events", consumer="billing")
+        assert await acked(old, "billing", event["position"]) == {
+            "is": "taken_over",
+            "channel": "events",
+            "consumer": "billing",
+            "id": "ack",
+        }
+        assert (await acked(new, "billing", event["position"]))["is"] == "acked"
+        assert (await acked(old, "billing", event["position"]))["is"] == "error"
+    async with socket_of(service, tenant) as reader:
+        assert (await do(reader, do="subscribe", channel="events", consumer="mine"))["status"] == 403
+        wrong = await do(reader, do="subscribe", channel="events", consumer="a b")
+        assert (wrong["status"], wrong["field"]) == (422, "consumer")
+    async with socket_of(service, tenant, Role.OPERATOR) as socket:
+        other = await do(socket, do="subscribe", channel="type:RUN_FAILED", consumer="billing")
+        assert (other["status"], other["is"]) == (422, "error")
+        live = await do(socket, do="subscribe", channel="chat:x", consumer="billing")
+        assert (live["status"], live["field"]) == (422, "channel")
+
+
+async def test_a_consumer_moves_with_the_transaction_that_dealt_with_the_event_or_not_at_all(plane: Plane, tenant: Tenant) -> None:
+    await write(plane, tenant, 50)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        consumer = await tx.consumers.hold("copy", Channel("events"))
+    with pytest.raises(RuntimeError):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            [*_, (_, position)] = await tx.events.read_each(consumer.position, 10)
+            tx.runs.start(run_type="copied")
+            await tx.consumers.ack(consumer, position)
+            raise RuntimeError
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [lag] = await tx.consumers.list()
+        assert lag.consumer.position == Position()
+        assert await tx.runs.count(run_type="copied") == 0
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [*_, (_, position)] = await tx.events.read_each(consumer.position, 10)
+        await tx.consumers.ack(consumer, position)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [lag] = await tx.consumers.list()
+        assert lag.consumer.position == position
+        with pytest.raises(InvalidInput, match="has not come to"):
+            await tx.consumers.hold("ahead", Channel("events"), start=Position(epoch=9, transaction_id=1, sequence_number=1))
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        with pytest.raises(InvalidInput, match="has not come to"):
+            await tx.consumers.ack(consumer, Position(epoch=9, transaction_id=1, sequence_number=1))
+
+
+async def test_a_socket_goes_on_with_another_token(service: Service, plane: Plane, tenant: Tenant) -> None:
+    headers = {"Authorization": f"Bearer {await service.token(tenant, Role.OPERATOR, lasts=timedelta(seconds=6))}"}
+    other = await plane.tenants.create("other", actor=ACTOR)
+    async with connect(address(service), additional_headers=headers) as socket:
+        await said(socket)
+        await do(socket, do="subscribe", channel="logs:desk")
+        foreign = await do(socket, do="renew", token=await service.token(other))
+        assert (foreign["is"], foreign["status"]) == ("error", 403)
+        assert (await do(socket, do="renew", token="pp_nonsense"))["status"] == 401
+        assert (await do(socket, do="renew", token=await service.token(tenant, Role.READER)))["is"] == "unsubscribed"
+        assert (await said(socket))["is"] == "renewed"
+        await asyncio.sleep(7)  # the first token has ended by now
+        assert (await do(socket, do="ping"))["is"] == "pong"
+
+
+async def test_all_that_is_said_is_as_documented(service: Service, plane: Plane, tenant: Tenant) -> None:
+    async with service.client(tenant) as client:
+        document = (await client.get("/v1/streams/asyncapi.json")).json()
+        assert "class Streams" in (await client.get("/v1/streams/client.js")).text
+    assert document["asyncapi"] == "3.0.0"
+    assert document["x-channels"]["chat"] == {"follow": "reader", "publish": "operator"}
+    schemas = {
+        schema["properties"]["is"]["const"]: {**schema, "components": document["components"]}
+        for name, schema in document["components"]["schemas"].items()
+        if "is" in schema.get("properties", {})
+    }
+    heard: set[str] = set()
+
+    async def check(socket: ClientConnection, *until: str) -> None:
+        async with asyncio.timeout(60):
+            while not set(until) <= heard:
+                message = await said(socket)
+                jsonschema.validate(message, schemas[message["is"]])
+                heard.add(message["is"])
+
+    async with connect(address(service), additional_headers={"Authorization": f"Bearer {await service.token(tenant)}"}) as socket:
+        await check(socket, "welcome")
+        for order in [
+            {"do": "subscribe", "channel": "events", "after": "0-0-0", "consumer": "x"},
+            {"do": "subscribe", "channel": "metrics"},
+            {"do": "subscribe", "channel": "chat:x", "after": f"{'0' * 31}1-7"},
+            {"do": "publish", "channel": "chat:x", "content": {"a": [1]}, "id": "p"},
+            {"do": "ping", "id": 3},
+            {"do": "nothing"},
+            {"do": "renew", "token": await service.token(tenant)},
+            {"do": "unsubscribe", "channel": "metrics"},
+        ]:
+            await socket.send(json.dumps(order))
+        await check(
+            socket,
+            "subscribed",
+            "event",
+            "caught_up",
+            "metrics",
+            "message",
+            "published",
+            "pong",
+            "error",
+            "renewed",
+            "unsubscribed",
+            "missed",
+        )
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            [lag] = await tx.consumers.list()
+            [(_, position)] = await tx.events.read_each(limit=1)
+        await socket.send(json.dumps({"do": "ack", "consumer": "x", "position": str(position)}))
+        await check(socket, "acked")
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            await tx.consumers.hold("x", Channel("events"))
+        await socket.send(json.dumps({"do": "ack", "consumer": "x", "position": str(position)}))
+        await check(socket, "taken_over")
+    assert lag.consumer.name == "x"
+
+
+async def test_what_is_no_place_of_this_log_and_no_channel_is_refused(service: Service, plane: Plane, tenant: Tenant) -> None:
+    """A position of another database, say: nothing would ever come."""
+    async with socket_of(service, tenant, Role.OPERATOR) as socket:
+        for after in ("1-99999999-1", "9-1-1", "x", "1-2", "-1-1-1"):
+            refused = await do(socket, do="subscribe", channel="events", after=after)
+            assert (refused["is"], refused["field"]) == ("error", "after"), after
+    async with Hub(plane) as hub:
+        for channel in ("bogus:x", "type:RUN_COMPLETE", "run:abc", Channel("bogus", "x")):
+            with pytest.raises(InvalidInput):
+                async with hub.following(tenant.tenant_id, channel):
+                    pass
+            async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+                with pytest.raises(InvalidInput):
+                    await tx.consumers.hold("x", channel)
+        async with hub.following(tenant.tenant_id, "events", "0-0-0") as follower:
+            assert (await anext(follower.told())).what == "event"
+    with pytest.raises(PersistenceError, match="not open"):
+        async with hub.following(tenant.tenant_id, "events"):
+            pass
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert await tx.events.read_each("0-0-0", 1)
+        with pytest.raises(InvalidInput, match="no position"):
+            await tx.events.read_each("zz")
+
+
+async def test_who_was_taken_over_commits_nothing_of_what_he_did(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        mine = await tx.consumers.hold("billing", "events")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        await tx.consumers.hold("billing", "events")
+    with pytest.raises(Conflict):
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            [(_, position)] = await tx.events.read_each(mine.position, 1)
+            tx.runs.start(run_type="billed")
+            await tx.consumers.ack(mine, position)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert await tx.runs.count(run_type="billed") == 0

@@ -1,5 +1,5 @@
 -- Appends an event to the life of a tenant, one at a time: see add_tenant_user.
-CREATE FUNCTION persistence.append_tenant_event(tenant_id uuid, event_type text, event_data jsonb, actor text) RETURNS void
+CREATE FUNCTION persistence.append_tenant_event(tenant_id uuid, event_type text, event_data jsonb, actor text, source text DEFAULT 'operator') RETURNS void
 LANGUAGE plpgsql
 SET search_path = persistence, pg_temp
 AS $$
@@ -13,7 +13,7 @@ BEGIN
   SELECT
     append_tenant_event.tenant_id, new_id(), append_tenant_event.event_type, 1, 'TENANT', append_tenant_event.tenant_id,
     coalesce(latest.aggregate_version, 0) + 1, append_tenant_event.event_data, append_tenant_event.tenant_id, latest.id,
-    append_tenant_event.actor, 'operator', now()
+    append_tenant_event.actor, append_tenant_event.source, now()
   FROM (VALUES (1)) AS one
   LEFT JOIN LATERAL (
     SELECT e.id, e.aggregate_version

@@ -20,7 +20,8 @@ GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
   persistence.effects, persistence.run_checkpoints, persistence.memories, persistence.memory_recalls,
   persistence.memory_indexes, persistence.memory_vectors, persistence.snapshots, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
-  persistence.outbox_streams, persistence.outbox_marks, persistence.outbox_limits, persistence.outbox_destinations
+  persistence.outbox_streams, persistence.outbox_marks, persistence.outbox_limits, persistence.outbox_destinations, persistence.consumers,
+  persistence.live_feeds, persistence.live_messages
   TO persistence_app, persistence_operator, persistence_auditor;
 GRANT SELECT (tenant_id, id, status, correlation_id, causation_id, actor, version, last_event_id, created_at, updated_at, subject, term, vault_id, vault_term, digest)
   ON persistence.data_keys
@@ -44,7 +45,9 @@ GRANT EXECUTE ON FUNCTION
   persistence.read_subject_key(uuid, uuid, text, uuid, jsonb, text),
   persistence.present_data_key(uuid, uuid, text),
   persistence.index_memories(uuid, uuid, uuid, uuid[], text[], real[], text),
-  persistence.nearest_memories(uuid, uuid, text, text, jsonb, timestamptz, timestamptz, timestamptz, real[], integer)
+  persistence.nearest_memories(uuid, uuid, text, text, jsonb, timestamptz, timestamptz, timestamptz, real[], integer),
+  persistence.publish_live(uuid, uuid, text[], jsonb[], text, text),
+  persistence.ack_consumer(uuid, uuid, text, uuid, integer, text, bigint, text)
   TO persistence_app;
 
 GRANT EXECUTE ON FUNCTION persistence.service_user() TO persistence_operator;
@@ -68,6 +71,9 @@ GRANT DELETE ON persistence.user_tenants TO persistence_system;
 GRANT SELECT ON persistence.runs, persistence.steps TO persistence_system;
 GRANT SELECT, UPDATE ON persistence.secrets TO persistence_system;
 GRANT SELECT, INSERT, UPDATE ON persistence.snapshots TO persistence_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.consumers TO persistence_system;
+GRANT SELECT, UPDATE ON persistence.live_feeds TO persistence_system;
+GRANT SELECT, DELETE ON persistence.live_messages TO persistence_system;
 GRANT INSERT ON canon.log_epochs TO persistence_system;
 GRANT SELECT ON SEQUENCE persistence.orchestration_events_sequence_number_seq TO persistence_system, persistence_auditor;
 GRANT EXECUTE ON FUNCTION
@@ -121,6 +127,7 @@ GRANT EXECUTE ON FUNCTION
   persistence.upcast_data(text, smallint, jsonb),
   persistence.upcast_event(persistence.orchestration_events)
   TO persistence_system, persistence_app, persistence_operator, persistence_auditor;
+GRANT EXECUTE ON FUNCTION persistence.in_channel(text, persistence.orchestration_events) TO persistence_app, persistence_operator, persistence_auditor;
 GRANT EXECUTE ON FUNCTION persistence.system_tenant_id(), persistence.new_id()
   TO persistence_system, persistence_app, persistence_operator, persistence_auditor;
 

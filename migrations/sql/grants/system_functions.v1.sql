@@ -40,7 +40,12 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
   persistence.record_vault_use(jsonb, text),
   persistence.vault_generation(uuid),
-  persistence.authenticate_token(uuid, uuid, bytea)
+  persistence.authenticate_token(uuid, uuid, bytea),
+  persistence.hold_consumer(uuid, uuid, text, text, uuid, integer, text, bigint, text, text),
+  persistence.remove_consumer(uuid, uuid, text, text, text),
+  persistence.record_streams(uuid, uuid, jsonb, text, text),
+  persistence.watch_tenants(uuid[], integer[], text[], bigint[]),
+  persistence.sweep_live()
   TO persistence_app;
 
 GRANT EXECUTE ON FUNCTION persistence.last_gates() TO persistence_app, persistence_auditor;

@@ -107,7 +107,8 @@ COMMENT ON COLUMN canon.state_transitions.from_status IS 'the status left; `new`
 CREATE TABLE canon.tables (
   table_name  text PRIMARY KEY,
   primary_key text[] NOT NULL,
-  grows       boolean NOT NULL
+  grows       boolean NOT NULL,
+  is_kept     boolean NOT NULL
 );
 
 CREATE TABLE canon.table_columns (

@@ -14,7 +14,7 @@ from starlette.datastructures import State
 from starlette.staticfiles import StaticFiles
 
 from persistence.errors import NotAuthenticated, PersistenceError, TenantDenied
-from persistence.service.console import files, letters, memories, pages, session
+from persistence.service.console import files, letters, memories, pages, session, streams
 from persistence.service.console.rendering import render
 from persistence.service.problems import Refused, status_of
 
@@ -38,6 +38,7 @@ def console(state: State) -> FastAPI:
     app.include_router(pages.router)
     app.include_router(letters.router)
     app.include_router(memories.router)
+    app.include_router(streams.router)
     app.include_router(files.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 

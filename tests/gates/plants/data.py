@@ -185,6 +185,14 @@ PLANTS = {
         "UPDATE persistence.api_tokens SET role = 'admin'",
         "SELECT format('api_tokens %s of tenant %s', id, tenant_id) FROM persistence.api_tokens",
     ),
+    "consumers_recorded": row(
+        "UPDATE persistence.consumers SET name = 'another'",
+        "SELECT format('consumers %s of tenant %s', id, tenant_id) FROM persistence.consumers",
+    ),
+    "consumers_within_the_log": row(
+        "UPDATE persistence.consumers SET transaction_id = '18446744073709551000'",
+        "SELECT format('consumers %s of tenant %s', id, tenant_id) FROM persistence.consumers",
+    ),
     "keys_in_turn": row(
         "UPDATE persistence.outbox_queue SET held_by = 'KEY', died_at = NULL, updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
         "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.outbox_queue WHERE ordering_key = 'strict'",
