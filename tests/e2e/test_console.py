@@ -381,8 +381,12 @@ async def test_the_client_for_browsers_comes_back_and_misses_nothing(service: Se
                 async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
                     tx.runs.start(run_type="x")
             await open_again(page)
-            await page.evaluate("window.sockets.at(-1).close()")
-            await page.evaluate("new Promise((closed) => window.streams.addEventListener('close', closed, { once: true }))")
+            await page.evaluate(
+                """() => new Promise((closed) => {
+                  window.streams.addEventListener("close", closed, { once: true });
+                  window.sockets.at(-1).close();
+                })"""
+            )
         async with asyncio.timeout(60):
             while len(await page.evaluate("window.got")) < 60:
                 await asyncio.sleep(0.1)
