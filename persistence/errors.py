@@ -127,6 +127,56 @@ class Erased(PersistenceError):
     """The key of what was sealed was destroyed, and nobody can read it any more."""
 
 
+class LeaseLost(PersistenceError):
+    """A run is another executor's by now, or has ended: nothing was recorded."""
+
+
+class FlowError(PersistenceError):
+    """A flow does what flows may not, or cannot go on as it is written."""
+
+
+class TookAnotherWay(FlowError):
+    """A flow did something else at a position than it did before: its code was changed, or it is not deterministic."""
+
+
+class StepFailed(PersistenceError):
+    """A step, a tool, an effect or a child of a flow failed for good.
+
+    name: of the step. type, detail: what it failed with, as it was recorded.
+    """
+
+    def __init__(self, name: str, type: str, detail: str) -> None:  # noqa: A002  the word of the record
+        super().__init__(f"{name}: {type}: {detail}")
+        self.name = name
+        self.type = type
+        self.detail = detail
+
+
+class EffectFailed(StepFailed):
+    """An effect that a flow waits for was not delivered, and will not be."""
+
+
+class ChildFailed(StepFailed):
+    """A child of a flow failed or was cancelled."""
+
+
+class TimedOut(StepFailed):
+    """A signal did not come in time."""
+
+
+class FlowFailed(PersistenceError):
+    """The run of a flow failed, or was cancelled. type, detail: what it ended with, as it was recorded."""
+
+    def __init__(self, message: str, type: str, detail: str) -> None:  # noqa: A002  the word of the record
+        super().__init__(message)
+        self.type = type
+        self.detail = detail
+
+
+class FlowCancelled(FlowFailed):
+    """The run of a flow was cancelled."""
+
+
 class ImportFailed(PersistenceError):
     """A file could not be read; the message names file, place and what is wrong."""
 

@@ -22,9 +22,10 @@ from persistence.database.pool import check_server, open_pool, service_user
 from persistence.database.retry import fetched, retried
 from persistence.database.server import Server, open_server
 from persistence.database.signing import proof_of
-from persistence.database.wake import Bell
+from persistence.database.wake import FLOWS, Bell
 from persistence.dead_letters import DeadLetters
 from persistence.errors import ConfigurationError, Conflict, InvalidInput, PersistenceError, first_problem
+from persistence.flows.client import FlowClient
 from persistence.limits import Limits
 from persistence.models import Channel, Json, LivePosition, NewSignal, Signal
 from persistence.repositories.signals import documents, received
@@ -58,6 +59,8 @@ class Plane:
         self._pool: asyncpg.Pool | None = None
         self._server: Server | None = None
         self._bell: Bell | None = None
+        self._flow_bell: Bell | None = None
+        self._flows: FlowClient | None = None
         self._appender: Appender | None = None
         self._receiver: Receiver | None = None
         self._vault: RecordedVault | None = None
@@ -73,6 +76,7 @@ class Plane:
                 self.settings = settings_with(self.settings, {"user_id": await service_user(pool)})
             watch_pool(pool)
             bell = self._bell = await resources.enter_async_context(Bell(pool))
+            self._flow_bell = await resources.enter_async_context(Bell(pool, FLOWS))
             self._server, self._pool = server, pool
             self._appender, self._receiver = Appender(pool, self.settings, bell), Receiver(pool, self.settings)
             self._resources = resources.pop_all()
@@ -121,6 +125,13 @@ class Plane:
     def tokens(self) -> Tokens:
         """Access to the HTTP service; to issue and revoke, the login needs persistence_operator."""
         return Tokens(self.pool, self.settings)
+
+    @property
+    def flows(self) -> FlowClient:
+        """Starting runs of flows, telling them, and what comes of them."""
+        if self._flows is None:
+            self._flows = FlowClient(self)
+        return self._flows
 
     @property
     def vault(self) -> RecordedVault:
@@ -291,6 +302,11 @@ class Plane:
         """Tells the workers that there is something to deliver. Calls within a few milliseconds become one."""
         if self._bell is not None:
             self._bell.ring()
+
+    def wake_executors(self) -> None:
+        """Tells the executors that there are runs to take up. Calls within a few milliseconds become one."""
+        if self._flow_bell is not None:
+            self._flow_bell.ring()
 
     def _context(
         self,

@@ -23,6 +23,7 @@ PROSE: Final = (
     "CANON-EVENTS-001",
     "CANON-TRACE-001",
     "CANON-VAULT-001",
+    "CANON-FLOWS-001",
     "CANON-MEMORY-001",
 )
 

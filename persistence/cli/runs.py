@@ -1,8 +1,10 @@
 """persistence runs and compare: which runs there are, how one went, and where two part."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.table import Table
@@ -14,13 +16,22 @@ from persistence.cli.console import (
     OutputFormat,
     TenantOption,
     console,
+    find_tenant,
     parse_id,
     parse_moment,
     print_json,
     print_rows,
+    run,
+    settings_for,
 )
 from persistence.cli.reading import ask, headline, order, print_breaks, style_of, told
+from persistence.cli.worker import load_app
+from persistence.encoding import decode
+from persistence.errors import ConfigurationError, InvalidInput
+from persistence.flows.codec import to_json
+from persistence.flows.steering import cancel_run, retry_run
 from persistence.models import Run, Step
+from persistence.plane import Plane
 from persistence.queries.causation import Causation, causation_of
 from persistence.queries.comparison import Comparison, compare_runs
 from persistence.queries.run_diagnosis import RunDiagnosis, diagnose_run
@@ -35,6 +46,7 @@ app = typer.Typer(help="Runs: list, search, show.", no_args_is_help=True)
 
 _WIDTH = 40
 RunId = Annotated[str, typer.Argument(help="Id of a run.")]
+ActorOption = Annotated[str, typer.Option(help="Who does it.")]
 
 
 @app.command("list")
@@ -119,6 +131,70 @@ def show(
     print_breaks(diagnosis.breaks)
 
 
+@app.command("start")
+def start(
+    flow: Annotated[str, typer.Argument(help="Name of a flow.")],
+    program: Annotated[str, typer.Option("--app", help="package.module, or package.module:name, that has the flow.")],
+    given: Annotated[str | None, typer.Option("--input", help="Its input, as JSON.")] = None,
+    key: Annotated[str | None, typer.Option(help="The same key is the same run, however often it is started.")] = None,
+    wait: Annotated[float | None, typer.Option(min=0, help="Wait so many seconds for its result, and print it.")] = None,
+    actor: ActorOption = "user:cli",
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Start a run of a flow. Executors that have the flow take it up."""
+    flows = load_app(program).flows
+    if flows is None:
+        raise ConfigurationError(f"--app: {program} has no flows")
+    definition = flows.find(flow)
+
+    async def work(plane: Plane, tenant_id: UUID) -> None:
+        handle = await plane.flows.start(definition.function, _json(given, "--input"), tenant_id, key=key, actor=actor)
+        console.print(str(handle.run_id), highlight=False)
+        if wait is not None:
+            print_json(to_json(await handle.result(timeout=wait), "result"))
+
+    _with_plane(work, tenant, data_dir)
+
+
+@app.command("signal")
+def give_signal(
+    signal_type: Annotated[str, typer.Argument(help="Type of the signal.")],
+    key: Annotated[str, typer.Option(help="As the flow names it, or the id of a run.")],
+    payload: Annotated[str | None, typer.Option(help="JSON.")] = None,
+    name: Annotated[str | None, typer.Option("--id", help="The same id is the same signal.")] = None,
+    actor: ActorOption = "user:cli",
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a signal to the run that waits for it, now or later."""
+
+    async def work(plane: Plane, tenant_id: UUID) -> None:
+        signal = await plane.flows.signal(
+            signal_type, tenant_id, key=key, payload=_json(payload, "--payload"), id=name, actor=actor
+        )
+        console.print(str(signal.id), highlight=False)
+
+    _with_plane(work, tenant, data_dir)
+
+
+def _with_plane(work: Callable[[Plane, UUID], Awaitable[None]], tenant: str | None, data_dir: Path | None) -> None:
+    async def go() -> None:
+        async with Plane(settings=settings_for(data_dir)) as plane:
+            await work(plane, (await find_tenant(plane, tenant)).tenant_id)
+
+    run(go())
+
+
+def _json(text: str | None, option: str) -> Any:
+    if text is None:
+        return None
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise InvalidInput(f"{option}: is no JSON: {error}", field=option) from error
+
+
 @app.command("stalled")
 def list_stalled(
     quiet: Annotated[float, typer.Option("--quiet", min=0, help="Minutes in which nothing has happened.")] = QUIET.total_seconds()
@@ -161,11 +237,13 @@ def cancel(
     tenant: TenantOption = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Give a run up for good, with its open steps, tool calls, child runs and effects that are not delivered."""
+    """Give a run up for good, with its open steps, tool calls, child runs and effects that are not delivered; one of a flow is asked to end, and
+    undoes what it did.
+    """
     wanted = parse_id(run_id, "RUN_ID")
 
     async def command(tx: Transaction) -> Run:
-        return tx.runs.cancel(await tx.runs.get(wanted), {"type": "Cancelled", "message": reason})
+        return await cancel_run(tx, await tx.runs.get(wanted), reason)
 
     run = order(command, tenant, data_dir)
     console.print(headline("run", run.run_type, run.status, run.id))
@@ -173,11 +251,11 @@ def cancel(
 
 @app.command("retry")
 def retry(run_id: RunId, tenant: TenantOption = None, data_dir: DataDir = None) -> None:
-    """Let a failed run go on; its service does the work."""
+    """Let a failed run go on; its service does the work, or an executor that has its flow, from the step that failed."""
     wanted = parse_id(run_id, "RUN_ID")
 
     async def command(tx: Transaction) -> Run:
-        return tx.runs.retry(await tx.runs.get(wanted))
+        return await retry_run(tx, await tx.runs.get(wanted))
 
     run = order(command, tenant, data_dir)
     console.print(headline("run", run.run_type, run.status, run.id))

@@ -17,10 +17,12 @@ from persistence.cli.console import DataDir, console, run, set_up_logging, setti
 from persistence.cli.serve import PORT
 from persistence.cli.tenant import operator
 from persistence.cli.trace import print_trace
-from persistence.cli.worker import load_worker, stop_on_signals
+from persistence.cli.worker import Program, load_app, stop_on_signals
 from persistence.database.migrator import Migrator
 from persistence.database.server import open_server
 from persistence.errors import ConfigurationError, NotAuthenticated, PersistenceError
+from persistence.executor import Executor
+from persistence.flows import Flows
 from persistence.gates.checks import shipped_suites
 from persistence.gates.fit import Options, Runner
 from persistence.gates.record import record
@@ -45,7 +47,9 @@ _HOST = "127.0.0.1"
 _LOGIN = "console.token"
 _DAY = timedelta(days=1)
 
-App = Annotated[str | None, typer.Option("--app", help="package.module:name of a Worker to run besides the built-in effect types.")]
+App = Annotated[
+    str | None, typer.Option("--app", help="package.module:name of a Worker or of Flows to run besides the built-in effect types.")
+]
 
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help=f"Of service and console; {PORT} where it is free, else any.")]
@@ -63,12 +67,13 @@ def demo(data_dir: DataDir = None) -> None:
 
 def _run(settings: Settings, app: str | None, port: int | None, *, stays: bool) -> None:
     set_up_logging("warning", to_terminal=sys.stderr.isatty())
-    worker = load_worker(app) if app else Worker()
+    given = load_app(app) if app else Program(None, None)
+    worker = given.worker or Worker()
     add_sample_handlers(worker)
-    run(_work(settings, worker, port, stays=stays))
+    run(_work(settings, worker, given.flows, port, stays=stays))
 
 
-async def _work(settings: Settings, worker: Worker, port: int | None, *, stays: bool) -> None:
+async def _work(settings: Settings, worker: Worker, flows: Flows | None, port: int | None, *, stays: bool) -> None:
     stop = stop_on_signals()
     async with open_server(settings) as server:
         if not server.is_embedded and server.admin_dsn:
@@ -80,6 +85,7 @@ async def _work(settings: Settings, worker: Worker, port: int | None, *, stays: 
             tenant, is_first = await _first_tenant(plane)
             console.print(f"tenant   {tenant.name} {tenant.tenant_id}", highlight=False)
             delivering = asyncio.create_task(add_builtin_handlers(worker, backends=backends).run(plane, stop))
+            executing = asyncio.create_task(Executor(flows).run(plane, stop)) if flows else None
             try:
                 if is_first or not stays:
                     await _show_sample(plane, tenant, stop)
@@ -88,6 +94,8 @@ async def _work(settings: Settings, worker: Worker, port: int | None, *, stays: 
             finally:
                 stop.set()
                 await delivering
+                if executing is not None:
+                    await executing
 
 
 async def _first_tenant(plane: Plane) -> tuple[Tenant, bool]:

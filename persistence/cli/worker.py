@@ -1,4 +1,4 @@
-"""persistence worker: the process that delivers effects."""
+"""persistence worker: the process that delivers effects and executes flows."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
@@ -14,6 +15,8 @@ from prometheus_client import start_http_server
 
 from persistence.cli.console import DataDir, run, set_up_logging, settings_for
 from persistence.errors import ConfigurationError
+from persistence.executor import Executor
+from persistence.flows import Flows
 from persistence.outbox import Worker
 from persistence.outbox.builtin import add_builtin_handlers
 from persistence.outbox.nats_handler import NatsConnection, NatsSettings
@@ -26,7 +29,9 @@ _log = structlog.get_logger(__name__)
 
 
 def worker(
-    app: Annotated[str | None, typer.Option("--app", help="package.module:name of a Worker with your own types.")] = None,
+    app: Annotated[
+        str | None, typer.Option("--app", help="package.module:name of a Worker or of Flows; package.module: what it has of both.")
+    ] = None,
     builtin: Annotated[
         bool, typer.Option("--builtin/--no-builtin", help="Whether to deliver HTTP_POST and LOG besides the app's own types.")
     ] = True,
@@ -58,9 +63,10 @@ def worker(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     data_dir: DataDir = None,
 ) -> None:
-    """Deliver effects until SIGTERM or Ctrl-C; then finish or hand back what is held."""
+    """Deliver effects, and execute flows, until SIGTERM or Ctrl-C; then finish or hand back what is held."""
     set_up_logging(log_level, to_terminal=sys.stderr.isatty(), settings=settings_for(data_dir), agent="system:worker")
-    chosen = load_worker(app) if app else Worker()
+    given_app = load_app(app) if app else Program(None, None)
+    chosen = given_app.worker or Worker()
     if poll_only:
         chosen.listen = False
     if poll_interval is not None:
@@ -84,7 +90,16 @@ def worker(
                 given = NatsSettings()
                 nats = None if given.url is None else await stack.enter_async_context(NatsConnection(given))
                 add_builtin_handlers(chosen, backends=backends, nats=nats)
-            await chosen.run(plane, stop)
+            if given_app.flows:
+                executor = Executor(given_app.flows, name=chosen.name, listen=chosen.listen, poll_interval=chosen.poll_interval)
+                if lease is not None:
+                    executor.lease = lease
+                async with asyncio.TaskGroup() as both:
+                    if chosen.handlers:
+                        both.create_task(chosen.run(plane, stop))
+                    both.create_task(executor.run(plane, stop))
+            else:
+                await chosen.run(plane, stop)
         await beating
 
     async def supervise() -> None:
@@ -138,17 +153,35 @@ def warn_of_closed_vault(plane: Plane) -> None:
         _log.warning("vault_is_closed", hint=hint, what="effects that need a secret wait until it is open")
 
 
-def load_worker(place: str) -> Worker:
-    """The Worker that ``package.module:name`` names. Raises ConfigurationError."""
+@dataclass(frozen=True)
+class Program:
+    """What a program gives to work with: handlers of effects, and flows."""
+
+    worker: Worker | None
+    flows: Flows | None
+
+
+def load_app(place: str) -> Program:
+    """The Worker or the Flows that ``package.module:name`` names; of ``package.module`` alone, what it has of both. Raises ConfigurationError."""
     module_name, _, attribute = place.partition(":")
-    if not module_name or not attribute:
-        raise ConfigurationError(f"--app: {place!r} is not of the form package.module:name")
+    if not module_name or place.endswith(":"):
+        raise ConfigurationError(f"--app: {place!r} is not of the form package.module or package.module:name")
     sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"--app: cannot import {module_name}: {error}") from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, Worker):
-        raise ConfigurationError(f"--app: {place} is {type(found).__name__}, not a persistence.outbox.Worker")
-    return found
+    if attribute:
+        found = getattr(module, attribute, None)
+        if not isinstance(found, Worker | Flows):
+            raise ConfigurationError(
+                f"--app: {place} is {type(found).__name__}, neither a persistence.outbox.Worker nor a persistence.flows.Flows"
+            )
+        return Program(found, None) if isinstance(found, Worker) else Program(None, found)
+    workers = {id(one): one for one in vars(module).values() if isinstance(one, Worker)}
+    flows = {id(one): one for one in vars(module).values() if isinstance(one, Flows)}
+    if not workers and not flows:
+        raise ConfigurationError(f"--app: {module_name} has neither a Worker nor Flows", hint="name one: package.module:name")
+    if len(workers) > 1 or len(flows) > 1:
+        raise ConfigurationError(f"--app: {module_name} has several", hint="name one: package.module:name")
+    return Program(next(iter(workers.values()), None), next(iter(flows.values()), None))

@@ -14,6 +14,7 @@ from persistence.errors import (
     IdempotencyMismatch,
     InvalidInput,
     InvalidTransition,
+    LeaseLost,
     NotFound,
     PermissionDenied,
     PersistenceError,
@@ -43,6 +44,7 @@ _OWN: Final[dict[str, type[PersistenceError]]] = {
     "PE013": SecretUnavailable,
     "PE014": Erased,
     "PE015": VaultDamaged,
+    "PE016": LeaseLost,
 }
 
 _STANDARD: Final[dict[str, type[PersistenceError]]] = {

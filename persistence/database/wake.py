@@ -14,19 +14,22 @@ import asyncpg
 from persistence.database.failures import DATABASE_ERRORS
 
 CHANNEL: Final = "persistence_outbox"
+FLOWS: Final = "persistence_flows"
+"""Where executors hear that there are runs to take up."""
 CANCELLED: Final = "cancelled"
 """What the channel says when an effect was cancelled that a worker holds (``cancel_parts``)."""
 _QUIET_SECONDS: Final = 0.002
 
-# Wakes every worker that listens.
-_NOTIFY = f"NOTIFY {CHANNEL}"
+# Wakes all that listen on a channel.
+_NOTIFY = "SELECT pg_notify($1, '')"
 
 
 class Bell:
     """Rings at once when it has been quiet, and otherwise when the quiet time is over."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, channel: str = CHANNEL) -> None:
         self._pool = pool
+        self._channel = channel
         self._rung = asyncio.Event()
         self._notified_at = float("-inf")
         self._ringer: asyncio.Task[None] | None = None
@@ -68,4 +71,4 @@ class Bell:
     async def _notify(self) -> None:
         with contextlib.suppress(*DATABASE_ERRORS):
             async with self._pool.acquire() as connection:
-                await connection.execute(_NOTIFY)
+                await connection.execute(_NOTIFY, self._channel)

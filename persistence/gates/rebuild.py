@@ -4,7 +4,7 @@ It is a repair. Writers wait while it goes on; the wall that keeps the owner out
 transaction that does it, behind the table's lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,9 +18,10 @@ from persistence.errors import ConfigurationError
 from persistence.gates.replay import TABLES, UNLOGGED, UNLOGGED_ARRAY, Scope, fold
 
 QUEUE: Final = "outbox_queue"
+RUNS_LISTED: Final = "run_queue"
 STREAMS: Final = ("outbox_streams", "outbox_marks")
 PROJECTION: Final = "run_summary"
-NAMES: Final = (*(known.name for known in TABLES), QUEUE, PROJECTION)
+NAMES: Final = (*(known.name for known in TABLES), QUEUE, RUNS_LISTED, PROJECTION)
 """What can be restored."""
 
 # The owner reads the log as an auditor does, for as long as the transaction lasts; no other transaction ever sees that grant.
@@ -80,14 +81,15 @@ WHERE NOT EXISTS (
 
 _ENQUEUE: Final = """
 INSERT INTO persistence.outbox_queue (
-  tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, died_at, destination
+  tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, died_at, destination, is_awaited
 )
 SELECT
   o.tenant_id, o.id, o.event_type,
   CASE WHEN o.status = 'PENDING' AND o.ordering_key IS NULL THEN greatest(o.next_retry_at, now()) ELSE 'infinity' END,
   o.retry_count, o.priority, CASE WHEN e.id IS NOT NULL THEN o.ordering_key END, e.sequence_number,
   CASE WHEN o.status = 'DEAD_LETTER' THEN 'DEAD_LETTER' WHEN o.ordering_key IS NOT NULL THEN 'KEY' END,
-  CASE WHEN o.status = 'DEAD_LETTER' THEN o.updated_at END, o.destination
+  CASE WHEN o.status = 'DEAD_LETTER' THEN o.updated_at END, o.destination,
+  (SELECT f.is_awaited FROM pg_temp.effects AS f WHERE f.tenant_id = o.tenant_id AND f.id = o.id) IS TRUE
 FROM pg_temp.outbox_events AS o
 LEFT JOIN persistence.orchestration_events AS e
   ON o.ordering_key IS NOT NULL AND (o.status = 'PENDING' OR o.blocks_key)
@@ -108,6 +110,39 @@ _LEAVE_MARKS: Final = (
 
 _OPEN_KEYS: Final = """
 SELECT persistence.open_keys(array_agg(q.tenant_id), array_agg(q.ordering_key)) FROM persistence.outbox_queue AS q WHERE q.held_by = 'KEY'
+"""
+
+_UNLIST: Final = """
+DELETE FROM persistence.run_queue AS q
+WHERE NOT EXISTS (
+  SELECT
+  FROM pg_temp.runs AS r
+  WHERE r.tenant_id = q.tenant_id
+    AND r.id = q.id
+    AND r.status IN ('PENDING', 'RUNNING', 'WAITING')
+    AND (r.run_type, r.flow_version, r.ordering_key) IS NOT DISTINCT FROM (q.flow, q.flow_version, q.ordering_key)
+    AND coalesce(r.priority, 0) = q.priority
+    AND (q.lease_token IS NULL) = (q.leased_by IS NULL)
+    AND (q.lease_token IS NULL) = (q.leased_until IS NULL)
+)
+"""
+
+# Those that wait, too: one that has no reason to go on waits again.
+_LIST: Final = """
+INSERT INTO persistence.run_queue (tenant_id, id, flow, flow_version, due_at, priority, ordering_key, position, held_by)
+SELECT
+  r.tenant_id, r.id, r.run_type, r.flow_version,
+  CASE WHEN r.ordering_key IS NULL THEN greatest(r.starts_at, now()) ELSE 'infinity' END, coalesce(r.priority, 0),
+  r.ordering_key, CASE WHEN r.ordering_key IS NOT NULL THEN e.sequence_number END, CASE WHEN r.ordering_key IS NOT NULL THEN 'KEY' END
+FROM pg_temp.runs AS r
+JOIN persistence.orchestration_events AS e ON e.tenant_id = r.tenant_id AND e.aggregate_id = r.id AND e.aggregate_version = 1
+WHERE r.flow_version IS NOT NULL
+  AND r.status IN ('PENDING', 'RUNNING', 'WAITING')
+  AND NOT EXISTS (SELECT FROM persistence.run_queue AS q WHERE q.tenant_id = r.tenant_id AND q.id = r.id)
+"""
+
+_OPEN_RUNS: Final = """
+SELECT persistence.open_runs(array_agg(q.tenant_id), array_agg(q.ordering_key)) FROM persistence.run_queue AS q WHERE q.held_by = 'KEY'
 """
 
 _REFRESH: Final = "SET LOCAL ROLE persistence_system; SET LOCAL statement_timeout = 0; SELECT persistence.refresh_projections()"
@@ -135,8 +170,9 @@ async def rebuild(connection: asyncpg.Connection, names: Sequence[str]) -> list[
     wanted = [known.name for known in TABLES if known.name in names]
     done: dict[str, Rebuilt] = {}
     try:
-        if wanted or QUEUE in names:
-            done = await _locked(connection, wanted, with_queue=QUEUE in names)
+        lists = {QUEUE, RUNS_LISTED} & set(names)
+        if wanted or lists:
+            done = await _locked(connection, wanted, lists)
         if PROJECTION in names:
             async with connection.transaction():
                 await connection.execute(_REFRESH)
@@ -146,7 +182,7 @@ async def rebuild(connection: asyncpg.Connection, names: Sequence[str]) -> list[
     return [done[name] for name in NAMES if name in done]
 
 
-async def _locked(connection: asyncpg.Connection, names: Sequence[str], *, with_queue: bool) -> dict[str, Rebuilt]:
+async def _locked(connection: asyncpg.Connection, names: Sequence[str], lists: Collection[str]) -> dict[str, Rebuilt]:
     """All locks are taken before the fold; where that ends in a deadlock with a writer, it is tried again."""
     tries = AsyncRetrying(
         retry=retry_if_exception_type((asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)),
@@ -158,18 +194,20 @@ async def _locked(connection: asyncpg.Connection, names: Sequence[str], *, with_
     async def once() -> dict[str, Rebuilt]:
         async with connection.transaction():
             await connection.execute(_BEGIN)
-            for name in (*names, QUEUE, *STREAMS):
+            for name in (*names, QUEUE, RUNS_LISTED, *STREAMS):
                 await connection.execute(naming(_LOCK, table=name))
             await connection.execute(_LOCK_LOG)
             await fold(connection, Scope())
-            for name in (*names, QUEUE, *STREAMS):
+            for name in (*names, QUEUE, RUNS_LISTED, *STREAMS):
                 await connection.execute(naming(_OPEN, table=name))
             await connection.execute(_SILENCE)
             done = await _restore(connection, names)
-            if with_queue:
+            if QUEUE in lists:
                 done[QUEUE] = await _requeue(connection)
+            if RUNS_LISTED in lists:
+                done[RUNS_LISTED] = await _list_again(connection)
             await connection.execute(_SPEAK)
-            for name in (*names, QUEUE, *STREAMS):
+            for name in (*names, QUEUE, RUNS_LISTED, *STREAMS):
                 await connection.execute(naming(_CLOSE, table=name))
             await connection.execute(_END)
             return done
@@ -217,6 +255,13 @@ async def _requeue(connection: asyncpg.Connection) -> Rebuilt:
     await connection.execute(_LEAVE_MARKS)
     await connection.execute(_OPEN_KEYS)
     return Rebuilt(QUEUE, unqueued, 0, queued)
+
+
+async def _list_again(connection: asyncpg.Connection) -> Rebuilt:
+    unlisted = _count(await connection.execute(_UNLIST))
+    listed = _count(await connection.execute(_LIST))
+    await connection.execute(_OPEN_RUNS)
+    return Rebuilt(RUNS_LISTED, unlisted, 0, listed)
 
 
 def _count(tag: str) -> int:

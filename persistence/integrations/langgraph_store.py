@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -29,7 +30,7 @@ _UNDER: Final = "under:"
 _KEY: Final = "key:"
 _SINCE: Final = "since:"
 _LONGEST_TAG: Final = 100
-_TRIES: Final = 5
+_TRIES: Final = 20
 _OPERATORS: Final = {"$eq": eq, "$ne": ne, "$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 
 
@@ -37,8 +38,8 @@ class PersistenceStore(BaseStore):
     """Keeps what graphs put, in the name of an actor of a tenant.
 
     Namespaces, joined, and keys have at most 94 characters as they stand in an address. Found by meaning is what a worker has embedded
-    (``persistence worker``); until then by words. Use the asynchronous methods in the event loop that the plane was opened in; the others from
-    threads.
+    (``persistence worker``); until then by words; of a query the best thousand. Use the asynchronous methods in the event loop that the plane was
+    opened in; the others from threads.
     """
 
     supports_ttl = False
@@ -78,14 +79,15 @@ class PersistenceStore(BaseStore):
         return None if memory is None else Item(**_parts(memory))
 
     async def _put(self, puts: Sequence[PutOp]) -> None:
+        firsts: list[PutOp] = []
         for left in reversed(range(_TRIES)):
             try:
                 async with self._plane.transaction(self._tenant_id, actor=self._actor, user_id=self._user_id) as tx:
                     for op in puts:
                         there = await _there(tx, op.namespace, op.key)
                         if op.value is None:
-                            if there is not None:
-                                tx.memories.forget(there, "deleted from the store")
+                            for one in await _all_there(tx, op.namespace, op.key):
+                                await _forget(tx, one)
                             continue
                         since = _since(there) if there is not None else datetime.now(UTC).isoformat()
                         tx.memories.remember(
@@ -96,31 +98,53 @@ class PersistenceStore(BaseStore):
                             supersedes=there,
                             embed=op.index is not False,
                         )
+                        if there is None:
+                            firsts.append(op)
             except (Conflict, InvalidTransition):  # somebody else put it meanwhile
                 if not left:
                     raise
+                firsts.clear()
             else:
-                return
+                break
+        for op in firsts:
+            await self._keep_one(op, _TRIES)
+
+    async def _keep_one(self, op: PutOp, tries: int) -> None:
+        """Of several who put the first item of a key at once the last stays."""
+        try:
+            async with self._plane.transaction(self._tenant_id, actor=self._actor, user_id=self._user_id) as tx:
+                for one in (await _all_there(tx, op.namespace, op.key))[1:]:
+                    await _forget(tx, one)
+        except (Conflict, InvalidTransition):
+            if not tries:
+                raise
+            await self._keep_one(op, tries - 1)
+
+    async def _list(self, op: SearchOp, among: MemoryFilter) -> list[SearchItem]:
+        """What fits, the newest first, page after page."""
+        wanted, items = op.offset + op.limit, list[SearchItem]()
+        async with self._reading() as tx:
+            for start in count(0, MOST_FOUND):
+                page = await tx.memories.those(among, limit=MOST_FOUND, offset=start)
+                found = (SearchItem(**_parts(memory), score=None) for memory in page if memory.content is not None)
+                items += [item for item in found if _fits(item.value, op.filter or {})]
+                if len(page) < MOST_FOUND or len(items) >= wanted:
+                    break
+        return items[op.offset : wanted]
 
     async def _search(self, op: SearchOp) -> list[SearchItem]:
         among = MemoryFilter(agent=AGENT, tags=[_tag(_UNDER, _joined(op.namespace_prefix))])
+        if not op.query:
+            return await self._list(op, among)
         wanted = op.offset + op.limit
         asked = wanted if not op.filter else min(MOST_FOUND, 4 * wanted)
         while True:
             asked = max(1, min(MOST_FOUND, asked))
-            if op.query:
-                findings: Findings = await MemorySearch(self._backends).search(
-                    self._tenant_id, op.query, among, actor=self._actor, user_id=self._user_id, limit=asked
-                )
-                scored = [(one.memory, one.why.get("vectors_score", one.score)) for one in findings.found]
-            else:
-                async with self._reading() as tx:
-                    scored = [(memory, 0.0) for memory in await tx.memories.those(among, limit=asked)]
-            items = [
-                SearchItem(**_parts(memory), score=score if op.query else None)
-                for memory, score in scored
-                if memory.content is not None
-            ]
+            findings: Findings = await MemorySearch(self._backends).search(
+                self._tenant_id, op.query, among, actor=self._actor, user_id=self._user_id, limit=asked
+            )
+            scored = [(one.memory, one.why.get("vectors_score", one.score)) for one in findings.found]
+            items = [SearchItem(**_parts(memory), score=score) for memory, score in scored if memory.content is not None]
             items = [item for item in items if _fits(item.value, op.filter or {})]
             if len(items) >= wanted or len(scored) < asked or asked == MOST_FOUND:
                 return items[op.offset : wanted]
@@ -141,10 +165,23 @@ class PersistenceStore(BaseStore):
         return self._plane.snapshot(self._tenant_id, actor=self._actor, user_id=self._user_id)
 
 
+async def _forget(tx: Transaction, memory: Memory | None) -> None:
+    """Forgets an item with all that stood in its place before."""
+    while memory is not None:
+        if memory.status != "FORGOTTEN":
+            tx.memories.forget(memory, "deleted from the store")
+        memory = None if memory.supersedes is None else await tx.memories.find(memory.supersedes)
+
+
 async def _there(tx: Transaction, namespace: tuple[str, ...], key: str) -> Memory | None:
-    tags = [_tag(_IN, _joined(namespace)), _tag(_KEY, quote(key, safe=""))]
-    found = await tx.memories.those(MemoryFilter(agent=AGENT, tags=tags), limit=1)
+    found = await _all_there(tx, namespace, key)
     return found[0] if found else None
+
+
+async def _all_there(tx: Transaction, namespace: tuple[str, ...], key: str) -> list[Memory]:
+    """The items of a key, the newest first: one, but for the moment in which several put it."""
+    tags = [_tag(_IN, _joined(namespace)), _tag(_KEY, quote(key, safe=""))]
+    return await tx.memories.those(MemoryFilter(agent=AGENT, tags=tags), limit=100)
 
 
 def _tags(namespace: tuple[str, ...], key: str) -> list[str]:

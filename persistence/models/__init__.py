@@ -7,7 +7,7 @@ from persistence.models.event import AppendResult, Event, NewEvent, Position
 from persistence.models.limit import Limit
 from persistence.models.memory import Memory, MemoryIndex, MemoryRecall
 from persistence.models.outbox import OutboxEntry
-from persistence.models.run import Run
+from persistence.models.run import FlowTerms, Run
 from persistence.models.signal import NewSignal, Signal
 from persistence.models.snapshot import Snapshot
 from persistence.models.step import Step
@@ -29,6 +29,7 @@ __all__ = [
     "DataKey",
     "Effect",
     "Event",
+    "FlowTerms",
     "Json",
     "Limit",
     "LiveMessage",

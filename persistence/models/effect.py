@@ -13,6 +13,7 @@ class Effect(AggregateModel):
     retry_count: attempts that failed. next_retry_at: when the next one is due, or when the first may be made.
     run_id, step_id: what it is for, or memory_id.
     cancel_requested_at: when it was cancelled while a worker was delivering it. One that is EXECUTED all the same was delivered by then.
+    is_awaited: whether its run waits for what comes of it.
     """
 
     kind: ClassVar[str] = "EFFECT"
@@ -29,3 +30,4 @@ class Effect(AggregateModel):
     error_details: Json = None
     executed_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    is_awaited: bool | None = None

@@ -1,10 +1,14 @@
 """Events: the entries of the log."""
 
+import re
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from persistence.errors import InvalidInput
 from persistence.models.base import Given, Json, Model
+
+_POSITION: Final = re.compile(r"[0-9]{1,10}-[0-9]{1,20}-[0-9]{1,19}")
 
 
 class Event(Model):
@@ -82,6 +86,8 @@ class Position(Model):
     @classmethod
     def parse(cls, text: str) -> "Position":
         """Reads what str() wrote. Raises ValueError."""
+        if not _POSITION.fullmatch(text):
+            raise ValueError(f"{text[:50]!r} is no position")
         epoch, transaction_id, sequence_number = (int(part) for part in text.split("-"))
         if not (0 <= epoch < 2**31 and 0 <= transaction_id < 2**64 and 0 <= sequence_number < 2**63):
             raise ValueError(f"{text!r} is out of range")

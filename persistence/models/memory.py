@@ -14,8 +14,8 @@ class Memory(AggregateModel):
     """What an agent learned, in a run or on its own.
 
     context: chat, workflow or doc. importance: 0 to 1. valid_from, valid_until: when it holds, as far as that is known. ended_at: since when it is
-    not what is known any more. supersedes, superseded_by: the memories before and after it. digest: SHA-256 of the text in hexadecimal; content is
-    None once it is forgotten.
+    not what is known any more. is_embedded: False where no vectors are wanted. supersedes, superseded_by: the memories before and after it. digest:
+    SHA-256 of the text in hexadecimal; content is None once it is forgotten.
     """
 
     kind: ClassVar[str] = "MEMORY"
@@ -31,6 +31,7 @@ class Memory(AggregateModel):
     valid_from: datetime | None = None
     valid_until: datetime | None = None
     ended_at: datetime | None = None
+    is_embedded: bool | None = None
     digest: str
     size_bytes: int
     content: str | None = None

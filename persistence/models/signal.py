@@ -15,6 +15,7 @@ class Signal(AggregateModel):
     source_channel: str
     source_id: str
     signal_type: str
+    signal_key: str | None = None
     payload: Json = None
     error_details: Json = None
     retry_count: int = 0
@@ -27,6 +28,7 @@ class NewSignal(Given):
     """A signal to be received.
 
     source_channel, source_id: where it came from and its name there; together they say whether it was seen before.
+    signal_key: for runs of flows that wait for a signal of this type and key.
     correlation_id: joins it to an existing correlation; none: its own.
     occurred_at: when it happened, if not now; with a time zone.
     attributes: facts about the arrival that are kept in the log but are no part of the payload.
@@ -35,6 +37,7 @@ class NewSignal(Given):
     source_channel: str
     source_id: str
     signal_type: str
+    signal_key: str | None = None
     payload: Json = None
     correlation_id: UUID | None = None
     occurred_at: datetime | None = None

@@ -26,7 +26,8 @@ EFFECT_TYPE: Final = "NATS_PUBLISH"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 """The header by which JetStream knows a message that it has."""
 
-_SUBJECT: Final = re.compile(r"^[^\s.*>]+(\.[^\s.*>]+)*$")
+_SUBJECT: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 _TOO_LARGE: Final = "maximum payload"
 
 
@@ -146,7 +147,7 @@ def subject_of(settings: NatsSettings, tenant_id: UUID, subject: str) -> str:
     """A tenant's subject. Raises ValueError for one that NATS does not take, or that is a pattern."""
     prefix = settings.prefix.replace("{tenant}", str(tenant_id)).strip(".")
     whole = f"{prefix}.{subject}" if prefix else subject
-    if not _SUBJECT.match(whole):
+    if not _SUBJECT.fullmatch(whole):
         raise ValueError(f"subject: {subject!r} is none: words with dots between, without blanks, * and >")
     return whole
 
@@ -165,6 +166,9 @@ def add_nats_handler(worker: Worker, connection: NatsConnection) -> Worker:
             raise PermanentFailure(f"the spec is none: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
         except ValueError as error:
             raise PermanentFailure(str(error)) from error
+        wrong = next((name for name in spec.headers if not _HEADER.fullmatch(name)), None)
+        if wrong is not None:
+            raise PermanentFailure(f"headers: {wrong[:50]!r} is no name of one")
         headers = {
             **{name: value for name, value in spec.headers.items() if not name.lower().startswith("nats-")},
             "Persistence-Correlation": str(delivery.correlation_id),

@@ -36,6 +36,7 @@ class EffectRepository(AggregateRepository[Effect]):
         ordering_key: str | None = None,
         priority: int = 0,
         destination: str | None = None,
+        awaited: bool = False,
         effect_id: UUID | None = None,
         **details: Unpack[Details],
     ) -> Effect:
@@ -48,7 +49,7 @@ class EffectRepository(AggregateRepository[Effect]):
         deliver_after: not before this moment. ordering_key: 1 to 300 characters; the tenant's effects of one key are delivered one at a
         time, in the order in which they were committed. priority: -100 to 100; what has the lower number is delivered first.
         destination: whom it goes to, at most 300 characters; while deliveries there keep failing it is left in peace (see Breaker). An HTTP_POST goes
-        to the host of its URL unless this says otherwise.
+        to the host of its URL unless this says otherwise. awaited: the run, one of a flow, is woken by what comes of it.
         """
         checked(origin, "origin", Step, Run, Memory)
         spec = _keyed(spec, idempotency_key)
@@ -61,6 +62,7 @@ class EffectRepository(AggregateRepository[Effect]):
             "priority": priority or None,
             "destination": destination or _host(effect_type, spec),
             "traceparent": traceparent(),
+            "is_awaited": awaited or None,
         }
         fields = {"idempotency_key": idempotency_key}
         effect = self._begin("EFFECT_REQUESTED", data, details, cause=origin, item_id=effect_id, fields=fields)

@@ -13,7 +13,7 @@ from persistence.models import Effect, Memory, MemoryIndex, Run, Step, new_id
 from persistence.models.memory import MemoryContext
 from persistence.repositories.base import AggregateRepository, Details, checked, moment
 from persistence.repositories.effects import EffectRepository
-from persistence.repositories.memory_search import MemoryReader, checked_tags
+from persistence.repositories.memory_search import BEFORE_ALL, MemoryReader, checked_tags
 
 LONGEST: Final = 65_536
 """Bytes that a memory's text may have in UTF-8."""
@@ -49,7 +49,7 @@ class MemoryRepository(MemoryReader, AggregateRepository[Memory]):
         content: a text of at most 64 KiB in UTF-8. agent: whose it is, at most 200 characters. origin: the run or the step that taught it. tags: at
         most 50 of at most 100 characters. importance: 0 to 1. valid_from, valid_until: when it holds. supersedes: what it takes the place of, which
         is not found any more but by searches as of a moment before. embed: whether its vectors are asked for, by an effect EMBED;
-        without them it is found by its words. Raises InvalidInput.
+        without them it is found by its words, and no index has it. Raises InvalidInput.
         """
         if origin is not None:
             checked(origin, "origin", Run, Step)
@@ -58,6 +58,8 @@ class MemoryRepository(MemoryReader, AggregateRepository[Memory]):
         if not 1 <= len(text) <= LONGEST:
             raise InvalidInput(f"content: has {len(text)} bytes", hint=f"1 to {LONGEST:,}; longer texts in parts", field="content")
         checked_tags(tags)
+        if memory_id == BEFORE_ALL:
+            raise InvalidInput("memory_id: is the one of all zeros", hint="leave it out, or give another", field="memory_id")
         memory_id = memory_id or new_id()
         data: dict[str, Any] = {
             "agent": agent,
@@ -69,6 +71,7 @@ class MemoryRepository(MemoryReader, AggregateRepository[Memory]):
             "importance": importance,
             "valid_from": moment(valid_from, "valid_from"),
             "valid_until": moment(valid_until, "valid_until"),
+            "is_embedded": None if embed else False,
             "digest": sha256(text).hexdigest(),
             "size_bytes": len(text),
         }

@@ -1,5 +1,6 @@
 """Finding memories: by their words, by their vectors, and among which."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,26 +21,44 @@ BEFORE_ALL: Final = UUID(int=0)
 _MOST_TAGS: Final = 50
 _ITERATIVE: Final = [0, 8]
 MOST_FOUND: Final = 1_000
+MOST_WORDS: Final = 100
+"""Words that a search takes: ranking costs more with each of them, for all that are found."""
+_WORD: Final = re.compile(r"\w+")
 
 # What may be found: what was known at a moment, as far as it holds then.
 _ELIGIBLE: Final = """
   AND ($3::text IS NULL OR m.agent = $3)
   AND ($4::text IS NULL OR m.context = $4)
   AND ($5::text IS NULL OR m.tags @> $5::jsonb)
-  AND CASE WHEN $6::timestamptz IS NULL THEN m.status = 'ACTIVE' AND (m.valid_until IS NULL OR m.valid_until > now())
-    ELSE m.created_at <= $6 AND (m.ended_at IS NULL OR m.ended_at > $6) AND (m.valid_until IS NULL OR m.valid_until > $6) END
+  AND CASE WHEN $6::timestamptz IS NULL THEN m.status = 'ACTIVE' AND m.valid_from <= now() AND (m.valid_until IS NULL OR m.valid_until > now())
+    ELSE m.created_at <= $6 AND m.valid_from <= $6 AND (m.ended_at IS NULL OR m.ended_at > $6) AND (m.valid_until IS NULL OR m.valid_until > $6)
+      AND (m.version < 3 OR (
+        SELECT e.event_type
+        FROM persistence.orchestration_events AS e
+        WHERE e.tenant_id = $1
+          AND e.aggregate_id = m.id
+          AND e.event_type IN ('MEMORY_PRUNED', 'MEMORY_RESTORED')
+          AND e.created_at <= $6
+        ORDER BY e.aggregate_version DESC
+        LIMIT 1
+      ) IS DISTINCT FROM 'MEMORY_PRUNED') END
   AND ($7::timestamptz IS NULL OR m.created_at >= $7)
   AND ($8::timestamptz IS NULL OR m.created_at < $8)
 """
 
+# Those that have the words. Of very many no more than so many are ranked.
 _MATCHING: Final = f"""
-SELECT m.id, ts_rank_cd(m.words, q.words) AS score
-FROM persistence.memories AS m
-CROSS JOIN websearch_to_tsquery('simple', $2) AS q (words)
-WHERE m.tenant_id = $1
-  AND m.words @@ q.words
+SELECT x.id, ts_rank_cd(x.words, x.asked) AS score
+FROM (
+  SELECT m.id, m.words, q.words AS asked
+  FROM persistence.memories AS m
+  CROSS JOIN websearch_to_tsquery('simple', $2) AS q (words)
+  WHERE m.tenant_id = $1
+    AND m.words @@ q.words
 {_ELIGIBLE}
-ORDER BY score DESC, m.id DESC
+  LIMIT 5000
+) AS x
+ORDER BY score DESC, x.id DESC
 LIMIT $9
 """  # noqa: S608  both parts are constants
 
@@ -139,6 +158,7 @@ SELECT m.id, m.digest
 FROM persistence.memories AS m
 WHERE m.tenant_id = $1
   AND m.status <> 'FORGOTTEN'
+  AND m.is_embedded IS NOT FALSE
   AND m.id > $2
 ORDER BY m.id
 LIMIT $3
@@ -237,11 +257,18 @@ class MemoryReader(RowReader[Memory]):
         return await self.found({hit.id: (hit.score, {}) for hit in hits})
 
     async def matching(self, words: str, among: MemoryFilter = ANY, *, limit: int = 10, loosely: bool = False) -> list[Hit]:
-        """Those with these words, the best first. loosely: where fewer than ``limit`` have all of them, also those that have any."""
+        """Those with these words, at most MOST_WORDS, the best first. loosely: where fewer than ``limit`` have all of them, also those that have
+        any; of a longer text that is the first so many different words. Raises InvalidInput.
+        """
         check(words, "words")
         check_limit(limit)
-        arguments = (self._work.context.tenant_id, words, *among.arguments, limit)
-        hits = _hits(await self._work.fetch(_MATCHING, *arguments))
+        asked = _WORD.findall(words)
+        if len(asked) > MOST_WORDS and not loosely:
+            raise InvalidInput(f"words: are {len(asked):,}", hint=f"at most {MOST_WORDS}", field="words")
+        is_short = len(asked) <= MOST_WORDS
+        text = words if is_short else " ".join(list(dict.fromkeys(asked))[:MOST_WORDS])
+        arguments = (self._work.context.tenant_id, text, *among.arguments, limit)
+        hits = _hits(await self._work.fetch(_MATCHING, *arguments)) if is_short else []
         if loosely and len(hits) < limit:
             there = {hit.id for hit in hits}
             hits += [hit for hit in _hits(await self._work.fetch(_RESEMBLING, *arguments)) if hit.id not in there]
@@ -309,7 +336,7 @@ class MemoryReader(RowReader[Memory]):
         return [(row["id"], row["digest"]) for row in rows]
 
     async def with_texts(self, *, after: UUID = BEFORE_ALL, limit: int = 10_000) -> list[tuple[UUID, str]]:
-        """A page of what an index is to have: ids and digests of all memories that are not forgotten."""
+        """A page of what an index is to have: ids and digests of all memories that are not forgotten, and whose vectors are wanted."""
         rows = await self._work.fetch(_WANTED, self._work.context.tenant_id, after, limit)
         return [(row["id"], row["digest"]) for row in rows]
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from persistence.database.tables import RUNS
 from persistence.errors import InvalidInput
-from persistence.models import Run, Signal
-from persistence.repositories.base import AggregateRepository, Details, checked
+from persistence.models import FlowTerms, Run, Signal
+from persistence.repositories.base import AggregateRepository, Details, checked, moment
 
 
 class RunRepository(AggregateRepository[Run]):
@@ -23,10 +23,13 @@ class RunRepository(AggregateRepository[Run]):
         input: Any = None,  # noqa: A002  the canon's word
         run_id: UUID | None = None,
         correlation_id: UUID | None = None,
+        flow: FlowTerms | None = None,
         **details: Unpack[Details],
     ) -> Run:
-        """Notes a run that is to be started later. Arguments as for ``start``."""
-        return self._new("RUN_CREATED", origin, run_type, input, run_id, correlation_id, details)
+        """Notes a run that is to be started later. Arguments as for ``start``. flow: executors start it, those that have the flow named by
+        ``run_type``.
+        """
+        return self._new("RUN_CREATED", origin, run_type, input, run_id, correlation_id, details, flow)
 
     def start(
         self,
@@ -97,6 +100,7 @@ class RunRepository(AggregateRepository[Run]):
         run_id: UUID | None,
         correlation_id: UUID | None,
         details: Details,
+        flow: FlowTerms | None = None,
     ) -> Run:
         if origin is not None:
             checked(origin, "origin", Signal, Run)
@@ -106,4 +110,17 @@ class RunRepository(AggregateRepository[Run]):
             "run_type": run_type,
             "input_data": input,
         }
+        if flow is not None:
+            data |= _terms(flow)
         return self._begin(event_type, data, details, cause=origin, correlation_id=correlation_id, item_id=run_id)
+
+
+def _terms(flow: FlowTerms) -> dict[str, Any]:
+    return {
+        "flow_version": flow.version,
+        "flow_key": flow.key,
+        "ordering_key": flow.ordering_key,
+        "priority": flow.priority or None,
+        "starts_at": moment(flow.starts_at, "starts_at"),
+        "deadline": moment(flow.deadline, "deadline"),
+    }

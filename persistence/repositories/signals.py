@@ -30,20 +30,23 @@ class SignalRepository(AggregateRepository[Signal]):
         signal_type: str,
         payload: Any = None,
         *,
+        signal_key: str | None = None,
         correlation_id: UUID | None = None,
         occurred_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> Awaitable[Signal]:
         """Takes one signal in, once for each (source_channel, source_id): the answer's ``is_new`` says which it was.
 
-        payload: JSON. correlation_id: joins it to what it answers, such as the run that waits for it; none: its own. occurred_at: when it happened,
+        payload: JSON. signal_key: wakes the run of a flow that waits for a signal of this type and key, now or later.
+        correlation_id: joins it to what it answers, such as the run that waits for it; none: its own. occurred_at: when it happened,
         if not now; with a time zone. attributes: facts about the arrival that are kept in the log but are no part of the payload.
-        The same source with another type or payload is an IdempotencyMismatch.
+        The same source with another type, key or payload is an IdempotencyMismatch.
         """
         signal = NewSignal(
             source_channel=source_channel,
             source_id=source_id,
             signal_type=signal_type,
+            signal_key=signal_key,
             payload=payload,
             correlation_id=correlation_id,
             occurred_at=occurred_at,
@@ -63,16 +66,21 @@ class SignalRepository(AggregateRepository[Signal]):
         text = documents(self._work.context, signals)
         return received(self._work.context, signals, await self._work.receive(text, len(signals))) if signals else []
 
-    def record(self, signal: NewSignal, *, signal_id: UUID | None = None, **details: Unpack[Details]) -> Signal:
+    def record(
+        self, signal: NewSignal, *, signal_id: UUID | None = None, correlation_id: UUID | None = None, **details: Unpack[Details]
+    ) -> Signal:
         """Buffers the reception of a signal that is known to be new: when it is not, sending it raises SignalKnown."""
         data = {
             "source_channel": signal.source_channel,
             "source_id": signal.source_id,
             "signal_type": signal.signal_type,
+            "signal_key": signal.signal_key,
             "payload": signal.payload,
         }
         details["attributes"] = _attributes({**(signal.attributes or {}), **details.get("attributes", {})})
-        return self._begin("SIGNAL_RECEIVED", data, details, correlation_id=signal.correlation_id, item_id=signal_id)
+        return self._begin(
+            "SIGNAL_RECEIVED", data, details, correlation_id=correlation_id or signal.correlation_id, item_id=signal_id
+        )
 
     def process(self, signal: Signal, **details: Unpack[Details]) -> Signal:
         """Notes that a signal has been dealt with."""
@@ -109,6 +117,7 @@ def received(context: Context, signals: Sequence[NewSignal], rows: Sequence[asyn
             source_channel=signal.source_channel,
             source_id=signal.source_id,
             signal_type=signal.signal_type,
+            signal_key=signal.signal_key,
             payload=signal.payload,
             **{name: value for name, value in row.items() if name != "position_in_batch"},
         )
@@ -123,6 +132,8 @@ def _document(context: Context, signal: NewSignal, place: str) -> dict[str, Any]
         "signal_type": signal.signal_type,
         "payload": signal.payload,
     }
+    if signal.signal_key is not None:
+        data["signal_key"] = signal.signal_key
     attributes = _attributes(signal.attributes)
     if attributes:
         data["attributes"] = attributes

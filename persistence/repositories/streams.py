@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from persistence.context import Context
-from persistence.encoding import decode, encode
+from persistence.encoding import check, decode, encode
 from persistence.errors import Conflict, InvalidInput
 from persistence.models import Channel, Consumer, ConsumerLag, Json, LiveMessage, LivePosition, Position, new_id
 from persistence.repositories.work import Work
@@ -89,10 +89,9 @@ def publication(channels: Sequence[Channel], contents: Sequence[Json]) -> tuple[
     """Channels and contents as PUBLISH takes them. Raises InvalidInput for a channel in which nobody tells anything, and for what is no JSON."""
     for channel in channels:
         channel.publishing_role  # noqa: B018  it refuses
-    try:
-        texts = [encode(content) for content in contents]
-    except InvalidInput as error:
-        raise InvalidInput(f"content: {error.message}", hint=error.hint, field="content") from error
+    for content in contents:
+        check(content, "content")
+    texts = [encode(content) for content in contents]
     largest = max(len(text.encode()) for text in texts)
     if len(texts) > MOST_TOLD or largest > LARGEST:
         raise InvalidInput(

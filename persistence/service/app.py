@@ -39,7 +39,7 @@ from persistence.service.collector import Collector
 from persistence.service.console import console
 from persistence.service.console.sessions import Sessions
 from persistence.service.examples import illustrated
-from persistence.service.sockets import Openings, Sockets
+from persistence.service.sockets import Holders, Openings, Sockets
 from persistence.service.token_cache import TokenCache
 from persistence.settings import MEBIBYTE
 from persistence.stores.memory import Backends
@@ -97,6 +97,7 @@ def create_app(
     app.state.backends = Backends(plane)
     app.state.hub = Hub(plane)
     app.state.openings = Openings(plane)
+    app.state.holders = Holders()
     app.state.sockets = Sockets(app.state)
     app.state.token_cache = TokenCache(plane)
     app.state.sessions = Sessions()

@@ -1,7 +1,8 @@
 """/v1/events: the log, in pages or as a stream that misses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -90,16 +91,25 @@ async def stream(
     given = last_event_id or after
     place = None if given is None else place_of(given)
     await request.app.state.openings.record(caller, channel)
+    frames = _frames(caller, request, found, place, frozenset(types or ()))
+    first = await anext(frames, "")  # a position that is none is refused before the answer begins
     return StreamingResponse(
-        _frames(caller, request, found, place, frozenset(types or ())),
+        _chained(first, frames),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
+async def _chained(first: str, frames: AsyncGenerator[str]) -> AsyncIterator[str]:
+    async with aclosing(frames):
+        yield first
+        async for frame in frames:
+            yield frame
+
+
 async def _frames(
     caller: Caller, request: Request, channel: Channel, place: Place | None, types: frozenset[str]
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """Frames until the reader goes, the token ends, or the service stops; a comment now and then says that the connection lives."""
     with streaming(request, caller) as refusal:
         if refusal:
@@ -135,6 +145,8 @@ async def _read(
                     checked = loop.time()
     except (NotAuthenticated, TenantDenied):
         return
+    except InvalidInput:
+        raise
     except PersistenceError as error:
         yield f": {error.message}\n\n"  # the reader comes back with the last position
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
 
+from persistence.flows.steering import cancel_run, retry_run
 from persistence.models import Run
 from persistence.queries.causation import Causation, causation_of
 from persistence.queries.comparison import Comparison, compare_runs
@@ -116,12 +117,12 @@ async def compare(
 async def cancel(caller: Operating, run_id: RunId, body: Reason, response: Response, if_match: IfMatch = None) -> Run:
     """Gives a run up for good, with its open steps and tool calls, its child runs and its effects that are not delivered.
 
-    Its service learns of it when it next writes: 409 from there on.
+    Its service learns of it when it next writes: 409 from there on. A run of a flow that is under way is asked to end: it undoes what it did first.
     """
     async with caller.transaction() as tx:
         run = await tx.runs.get(run_id)
         check_match(if_match, run)
-        run = tx.runs.cancel(run, {"type": "Cancelled", "message": body.message})
+        run = await cancel_run(tx, run, body.message)
     tag(response, run)
     return run
 
@@ -132,6 +133,6 @@ async def retry(caller: Operating, run_id: RunId, response: Response, if_match: 
     async with caller.transaction() as tx:
         run = await tx.runs.get(run_id)
         check_match(if_match, run)
-        run = tx.runs.retry(run)
+        run = await retry_run(tx, run)
     tag(response, run)
     return run

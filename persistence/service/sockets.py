@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 from fastapi import WebSocket
@@ -18,6 +19,7 @@ from starlette.datastructures import State
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from persistence.encoding import check
 from persistence.errors import Conflict, InvalidInput, NotAuthenticated, PersistenceError
 from persistence.models import Channel, Consumer, Position, Role
 from persistence.plane import Plane
@@ -195,6 +197,29 @@ class Sockets:
                 return  # the database is away: it cannot have been revoked there
 
 
+class Holders:
+    """Who of this process holds which consumer: the earlier is told at once that somebody took him over; who follows by another process, when he
+    says how far he is.
+    """
+
+    def __init__(self) -> None:
+        self._held: WeakValueDictionary[tuple[UUID, str], Session] = WeakValueDictionary()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def take(self, consumer: tuple[UUID, str], session: "Session") -> None:
+        earlier = self._held.get(consumer)
+        self._held[consumer] = session
+        if earlier is not None and earlier is not session:
+            task = asyncio.create_task(earlier.lose(consumer[1]))
+            self._telling.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is gone, and needs not be told
+
+
 class Session:
     """One socket. What is sent goes through one lock; each channel has a task."""
 
@@ -204,10 +229,12 @@ class Session:
         self._plane: Plane = state.plane
         self._hub: Hub = state.hub
         self._openings: Openings = state.openings
+        self._holders: Holders = state.holders
         self._rate_limit: RateLimit = state.rate_limit
         self._turns: RateLimit = state.subscription_limit
         self._following: dict[Channel, asyncio.Task[None]] = {}
         self._consumers: dict[str, Consumer] = {}
+        self._lost: dict[str, str] = {}  # consumers that others took over, with their channels
         self._sending = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._ending: asyncio.Future[tuple[int, str]] = self._loop.create_future()
@@ -281,6 +308,7 @@ class Session:
             case Unsubscribe():
                 channel = Channel.parse(order.channel)
                 await self._stop(channel)
+                self._leave(channel)
                 await self._say(Unsubscribed(channel=str(channel), id=order.id))
             case Publish():
                 await self._publish(order)
@@ -317,6 +345,11 @@ class Session:
         if there is not None:
             there.cancel()
             await asyncio.gather(there, return_exceptions=True)
+
+    def _leave(self, channel: Channel) -> None:
+        """Whoever follows no more says no more how far he is."""
+        for name in [name for name, consumer in self._consumers.items() if consumer.channel == str(channel)]:
+            del self._consumers[name]
 
     async def _follow(self, channel: Channel, after: Place | None, order: Subscribe, begun: asyncio.Future[None]) -> None:
         name, bearer = str(channel), self.caller.bearer
@@ -362,16 +395,22 @@ class Session:
         async with self.caller.transaction() as tx:
             consumer = await tx.consumers.hold(name, channel, start=after)
         self._consumers[name] = consumer
+        self._lost.pop(name, None)
+        self._holders.take((self.caller.bearer.tenant_id, name), self)
         return consumer.position
 
     async def _ack(self, order: Ack) -> None:
         consumer = self._consumers.get(order.consumer)
+        if consumer is None and order.consumer in self._lost:
+            await self._say(TakenOver(channel=self._lost[order.consumer], consumer=order.consumer, id=order.id))
+            return
         if consumer is None:
             raise InvalidInput(
                 f"consumer: this socket does not follow as {order.consumer[:50]!r}",
                 hint="subscribe with it first",
                 field="consumer",
             )
+        require(self.caller, Role.OPERATOR)
         place = place_of(order.position, "position")
         if not isinstance(place, Position):
             raise InvalidInput("position: a consumer follows the log", hint="as each event has it", field="position")
@@ -379,11 +418,17 @@ class Session:
             async with self.caller.transaction() as tx:
                 await tx.consumers.ack(consumer, place)
         except Conflict:
-            del self._consumers[order.consumer]
-            await self._stop(Channel.parse(consumer.channel))
-            await self._say(TakenOver(channel=consumer.channel, consumer=order.consumer, id=order.id))
+            await self.lose(order.consumer, order.id)
             return
         await self._say(Acked(consumer=order.consumer, position=order.position, id=order.id))
+
+    async def lose(self, name: str, order_id: str | int | None = None) -> None:
+        """Somebody else took a consumer over: what was told for him ends here."""
+        consumer = self._consumers.pop(name, None)
+        if consumer is not None:
+            self._lost[name] = consumer.channel
+            await self._stop(Channel.parse(consumer.channel))
+            await self._say(TakenOver(channel=consumer.channel, consumer=name, id=order_id))
 
     async def _publish(self, order: Publish) -> None:
         channel, bearer = Channel.parse(order.channel), self.caller.bearer
@@ -398,8 +443,12 @@ class Session:
             raise Refused(403, "the token is of another tenant", "open another socket with it")
         self.caller = caller
         for channel in list(self._following):
-            if not caller.bearer.role.covers(channel.role):
+            if not caller.bearer.role.covers(channel.role) or (
+                not caller.bearer.role.covers(Role.OPERATOR)
+                and any(consumer.channel == str(channel) for consumer in self._consumers.values())
+            ):
                 await self._stop(channel)
+                self._leave(channel)
                 await self._say(Unsubscribed(channel=str(channel)))
         await self._say(Renewed(until=caller.bearer.expires_at, id=order.id))
 
@@ -440,7 +489,8 @@ def _described(error: PersistenceError | Refused, order_id: str | int | None, ch
 
 def _id_of(text: str) -> str | int | None:
     """What the client calls an order that could not be read."""
-    with suppress(ValueError, RecursionError, AttributeError):
+    with suppress(ValueError, RecursionError, AttributeError, InvalidInput):
         given = json.loads(text).get("id")
+        check(given, "id")
         return given if isinstance(given, str | int) and not isinstance(given, bool) else None
     return None

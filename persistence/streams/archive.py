@@ -9,6 +9,7 @@ import base64
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -131,6 +132,8 @@ class Archive:
 
     def __enter__(self) -> "Archive":
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigurationError(f"{self._folder}: others may write in it", hint=f"chmod go-w {self._folder}")
         self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
@@ -167,9 +170,10 @@ class Archive:
             return
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._file.seek(0)
+        content = self._file.read()
         self._file.close()
         number = self._seal.number + 1 if self._seal else 1
-        content = (self._folder / _OPEN).read_bytes()
         seal = Seal(
             number=number,
             channel=self._channel,
@@ -186,10 +190,12 @@ class Archive:
         (self._folder / _OPEN).rename(_segment_file(self._folder, number))
         _sync(self._folder)
         self._seal, self._events, self._first = seal, 0, ""
-        self._file = _appending(self._folder / _OPEN)
+        self._file = _begun(self._folder / _OPEN)
 
     def _resume(self) -> None:
-        """Goes on where it stopped, however it did: a seal whose segment has not its name yet gives it; a line that was cut off is written again."""
+        """Goes on behind the last seal, however it stopped: one whose segment has not its name yet gives it. What nothing had signed is read from
+        the log again, since anybody could have written it.
+        """
         seals = list(_seals(self._folder))
         self._seal = seals[-1] if seals else None
         if self._seal is not None:
@@ -206,19 +212,11 @@ class Archive:
             self.position = Position.parse(self._seal.last)
             segment = _segment_file(self._folder, self._seal.number)
             if not segment.exists():
+                if not (self._folder / _OPEN).is_file():
+                    raise InvalidInput(f"{segment.name}: is gone, and its seal is there", hint="verify says more", field="folder")
                 (self._folder / _OPEN).rename(segment)
                 _sync(self._folder)
-        place = self._folder / _OPEN
-        content = place.read_bytes() if place.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(place, len(whole))
-        lines = whole.splitlines()
-        if lines:
-            self._first = str(json.loads(lines[0])["position"])
-            self.position = Position.parse(json.loads(lines[-1])["position"])
-            self._events = len(lines)
-        self._file = _appending(place)
+        self._file = _begun(self._folder / _OPEN)
 
 
 def verify(folder: Path, key: Ed25519PublicKey, *, reaches: Position | None = None) -> Verdict:
@@ -297,9 +295,10 @@ def _read(path: Path, after: Position, *, is_open: bool = False) -> tuple[int, P
     return count, after, problems
 
 
-def _appending(path: Path) -> Any:
-    """A file to be written behind its end, which only its owner may read, and which is no link to another."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "ab")
+def _begun(path: Path) -> Any:
+    """A new file in this place, which only its owner may read: what was there, a link perhaps, goes, and what that named stays as it is."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w+b")
 
 
 def _seals(folder: Path) -> Iterator[Seal]:
@@ -326,7 +325,7 @@ def _raw(key: Ed25519PublicKey) -> str:
 def _write(path: Path, content: bytes) -> None:
     """The whole file, or none."""
     draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
+    with _begun(draft) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from persistence.encoding import encode
 from persistence.errors import InvalidInput, NotAuthenticated, PermissionDenied, PersistenceError, Unavailable
-from persistence.models import Event, Json, LiveMessage
+from persistence.models import Channel, Event, Json, LiveMessage, Position
 from persistence.streams.messages import PROTOCOL, Metrics
 
 TokenSource: TypeAlias = str | Callable[[], Awaitable[str]]
@@ -56,7 +56,8 @@ class _Following:
     channel: str
     consumer: str | None
     position: str | None
-    heard: asyncio.Queue[Heard | PersistenceError] = field(default_factory=lambda: asyncio.Queue(_QUEUE))
+    told: Position | None = None
+    heard: asyncio.Queue[Heard | PersistenceError] = field(default_factory=asyncio.Queue)
 
 
 class StreamClient:
@@ -84,6 +85,7 @@ class StreamClient:
         self._number = 0
         self._socket: ClientConnection | None = None
         self._is_open = asyncio.Event()
+        self._moved = asyncio.Event()
         self._failure: PersistenceError | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -105,6 +107,7 @@ class StreamClient:
         """
         if self._running is None:
             raise _closed()
+        channel = str(Channel.parse(channel))
         if channel in self._following:
             raise InvalidInput(
                 f"channel: {channel} is followed already",
@@ -119,11 +122,13 @@ class StreamClient:
                 await self._subscribe(one)
             while True:
                 heard = await one.heard.get()
+                self._moved.set()
                 if isinstance(heard, PersistenceError):
                     raise heard
                 yield heard
         finally:
             del self._following[channel]
+            self._moved.set()
             if self._is_open.is_set():
                 await self._send({"do": "unsubscribe", "channel": channel})
 
@@ -185,6 +190,7 @@ class StreamClient:
 
     async def _serve(self, socket: ClientConnection) -> None:
         while True:
+            await self._make_room()
             async with asyncio.timeout(_SILENCE):
                 text = await socket.recv()
             assert isinstance(text, str)
@@ -197,20 +203,31 @@ class StreamClient:
             elif asked is not None and not asked.done():
                 asked.set_result(said)
             elif (following := self._following.get(said.get("channel", ""))) is not None:
-                await self._hear(following, said, text)
+                self._hear(following, said, text)
 
-    async def _hear(self, following: _Following, said: dict[str, Any], text: str) -> None:
+    async def _make_room(self) -> None:
+        """Until what was heard is taken. While somebody waits for an answer there is always room: it stands behind what was told before."""
+        while not self._asked and any(one.heard.qsize() >= _QUEUE for one in self._following.values()):
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _hear(self, following: _Following, said: dict[str, Any], text: str) -> None:
         match said["is"]:
             case "subscribed" | "unsubscribed":
                 following.position = said.get("position", following.position)
             case "error":
-                await following.heard.put(_error_of(said))
+                following.heard.put_nowait(_error_of(said))
             case "taken_over":
-                await following.heard.put(
+                following.heard.put_nowait(
                     PermissionDenied(f"somebody else follows as {said['consumer']} by now", hint="let one of the two end")
                 )
             case what:
                 following.position = said["position"]
+                if what == "event" and following.consumer is not None:
+                    place = Position.parse(said["position"])
+                    if following.told is not None and place <= following.told:
+                        return  # the service goes on behind what was acknowledged; this was handed on already
+                    following.told = place
                 heard = Heard(
                     what,
                     following.channel,
@@ -220,7 +237,7 @@ class StreamClient:
                     LiveMessage.model_validate(said["message"]) if what == "message" else None,
                     Metrics.model_validate(said["metrics"]) if what == "metrics" else None,
                 )
-                await following.heard.put(heard)
+                following.heard.put_nowait(heard)
 
     async def _subscribe(self, one: _Following) -> None:
         order = {"do": "subscribe", "channel": one.channel, "after": one.position, "consumer": one.consumer}
@@ -237,6 +254,7 @@ class StreamClient:
         self._number += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._asked[self._number] = answer
+        self._moved.set()
         await self._send({**order, "id": self._number})
         said = await answer
         if said["is"] == "error":
@@ -262,9 +280,7 @@ class StreamClient:
         self._failure = error
         self._is_open.set()
         for one in self._following.values():
-            if one.heard.full():
-                one.heard.get_nowait()
-            one.heard.put_nowait(error)
+            one.heard.put_nowait(error)  # behind what was told before it
 
 
 def _closed() -> PersistenceError:

@@ -24,6 +24,7 @@ WINDOW: Final = timedelta(hours=2)
 """For so long a stream that is made here knows what it has."""
 
 _AT_ONCE: Final = 100
+_NUMBER: Final = "seq:"
 _WAIT_SECONDS: Final = 5.0
 _AGAIN: Final = 1.0
 _LARGEST_REFUSED: Final = 256 * 1024  # what is larger stays in the stream, under the number that the signal has
@@ -66,9 +67,9 @@ class NatsSource:
     """Messages of a stream as signals of a tenant, each once: one is acknowledged when the signal is committed, and known by its id when it comes
     again.
 
-    source_channel ``nats:STREAM``; source_id: the message's id, or its number in the stream; signal_type: its subject; payload: its JSON, or
-    ``{"text": …}``, or ``{"base64": …}``. A message with the id of another one of other content comes in under its number: none is lost. One that
-    cannot be a signal comes in as ``nats.refused``, which says why. Events that were carried
+    source_channel ``nats:STREAM``; source_id: the message's id, or ``seq:`` and its number in the stream; signal_type: its subject; payload: its
+    JSON, or ``{"text": …}``, or ``{"base64": …}``. A message with the id of another one of other content comes in under its number: none is lost.
+    One that cannot be a signal comes in as ``nats.refused``, which says why. Events that were carried
     out of the same tenant's log are left out.
     """
 
@@ -149,8 +150,10 @@ class NatsSource:
         await self._plane.receive(tenant_id, [signal], actor=self._actor, source="nats")
 
     def _signal(self, message: Any, *, by_number: bool = False) -> NewSignal:
-        number = str(message.metadata.sequence.stream)
+        number = f"{_NUMBER}{message.metadata.sequence.stream}"
         given = None if by_number else (message.headers or {}).get(MESSAGE_ID)
+        if given and given.startswith(_NUMBER):  # no id may be taken for another's number
+            given = None
         return NewSignal(
             source_channel=f"nats:{self._stream}"[:200],
             source_id=given if given and len(given) <= 500 else number,

@@ -231,7 +231,7 @@ def test_the_guide_to_secrets(tmp_path: Path) -> None:
     reader.read("docs/secrets.md", special)
     assert "the proof is event" in reader.said
     assert reader._command(["secret", "get", "stripe", "--purpose", "a test"]) == "sk_live_4711"
-    assert "138 passed" in reader._command(["fit"])
+    assert "145 passed" in reader._command(["fit"])
 
 
 def test_the_guide_to_log_lines(tmp_path: Path) -> None:
@@ -353,6 +353,22 @@ def test_the_guide_to_streams(tmp_path: Path) -> None:
     assert "1 segments" in shown
 
 
+def test_the_guide_to_flows(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, {}, {})
+    said: list[str] = []
+
+    def note(_language: str, _text: str) -> bool:
+        said.append(reader.said)
+        return False
+
+    reader.read("docs/flows.md", note)
+    shown = "\n".join([*said, reader.said])
+    assert "parcel-4711 in 3 boxes, approved by ann" in shown
+    assert "refunded r-4712/pay under" in shown
+    assert "ValueError: too heavy" in shown
+    assert "PENDING" in shown
+
+
 def test_what_security_asks_for(tmp_path: Path) -> None:
     reader = Reader(tmp_path, {}, {})
     reader.read("SECURITY.md")
@@ -371,5 +387,6 @@ def test_no_guide_is_left_out(page: str) -> None:
         "snapshots.md",
         "memory.md",
         "streams.md",
+        "flows.md",
     }
     assert page in read or not [language for language, _ in BLOCK.findall((ROOT / "docs" / page).read_text()) if language != "yaml"]

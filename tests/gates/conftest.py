@@ -14,6 +14,8 @@ import pytest
 
 from persistence import Plane
 from persistence.database.embedded import AUDIT_LOGIN, SERVICE_LOGIN
+from persistence.executor import Executor
+from persistence.flows import Flow, Flows
 from persistence.models import Channel, Position, Role
 from persistence.outbox import Delivery, Worker
 from persistence.outbox.embed_handler import add_embed_handler
@@ -71,12 +73,40 @@ async def write_history(plane: Plane) -> None:
         tx.checkpoints.save(parent, {"n": 1})
         tx.runs.start(parent, run_type="child")
     await write_memories(plane, tenant.tenant_id)
+    await write_flows(plane, tenant.tenant_id)
     async with plane.pool.acquire() as connection:
         await connection.execute("SELECT persistence.refresh_projections()")
     administrator = await asyncpg.connect(plane.server.for_administration)
     await administrator.execute(_VERIFIED)
     await administrator.execute("SELECT persistence.record_gates('{\"checks\": [], \"seconds\": 0}', 'system:test')")
     await administrator.close()
+
+
+async def write_flows(plane: Plane, tenant_id: UUID) -> None:
+    """Runs of flows: one that has ended, one that waits and one behind it in its key, one that nobody can execute."""
+    flows, others = Flows(), Flows()
+
+    async def price() -> int:
+        return 5
+
+    @flows.flow("desk")
+    async def desk(run: Flow) -> None:
+        await run.step(price)
+        await run.signal("go")
+
+    @others.flow("desk", version=9)
+    async def later(run: Flow) -> None:
+        await run.step(price)
+
+    executor = Executor(flows, name="tester", listen=False)
+    await plane.flows.start(desk, None, tenant_id, ordering_key="desk")
+    ended = await plane.flows.start(desk, None, tenant_id)
+    await executor.drain(plane)
+    await plane.flows.start(desk, None, tenant_id, ordering_key="desk")
+    await plane.flows.signal("go", tenant_id, key=ended.run_id)
+    await plane.flows.start(desk, None, tenant_id)
+    await executor.drain(plane)
+    await plane.flows.start(later, None, tenant_id)
 
 
 async def write_memories(plane: Plane, tenant_id: UUID) -> None:

@@ -51,7 +51,7 @@ async def test_lost_forged_and_changed_rows_are_put_right(admin: psycopg.Connect
 @pytest.mark.usefixtures("written")
 async def test_a_truncated_world_comes_back_but_for_saved_states(admin: psycopg.Connection, admin_dsn: str, audit_dsn: str) -> None:
     admin.execute(
-        "TRUNCATE signals, runs, steps, tool_calls, effects, outbox_events, outbox_queue, run_checkpoints, memories, memory_recalls, memory_vectors"
+        "TRUNCATE signals, runs, steps, tool_calls, effects, outbox_events, outbox_queue, run_queue, run_checkpoints, memories, memory_recalls, memory_vectors"
     )
     await rebuilt(admin_dsn, *NAMES)
     report = await replayed(audit_dsn)

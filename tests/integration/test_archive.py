@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from persistence import Plane
-from persistence.errors import Conflict, InvalidInput
+from persistence.errors import ConfigurationError, Conflict, InvalidInput
 from persistence.models import Position, Tenant
 from persistence.streams.archive import Archive, Verdict, make_key, read_key, read_public_key, verify
 from tests.helpers import ACTOR
@@ -39,7 +39,7 @@ def test_what_is_archived_is_proven(events: list, tmp_path: Path) -> None:
     with (folder / "open.jsonl").open("a") as file:
         file.write('{"position": "1-9')  # it was cut off
     with Archive(folder, read_key(key), "events", segment=20) as archive:
-        assert archive.position == events[24][1]
+        assert archive.position == events[19][1]  # what nothing had signed is written again
         archive.add(events)
         assert archive.position == events[-1][1]
     verdict = judged(folder, key, reaches=events[39][1])
@@ -156,3 +156,27 @@ def test_killed_at_any_step_it_goes_on_without_gap_or_double(events: list, tmp_p
     verdict = judged(tmp_path / "archive", tmp_path / "key", reaches=events[-1][1])
     assert (verdict.problems, verdict.events, verdict.unsealed) == ([], len(events), 0)
     assert killed >= 5
+
+
+def test_what_stood_in_the_open_file_is_not_signed(events: list, tmp_path: Path) -> None:
+    key, folder, victim = tmp_path / "key", tmp_path / "archive", tmp_path / "victim"
+    make_key(key)
+    with Archive(folder, read_key(key), "events", segment=20) as archive:
+        archive.add(events[:30])
+    forged = json.dumps({"position": "1-99999999999-1", "event": {"forged": 1}})
+    (folder / "open.jsonl").write_text(forged + "\n")
+    with Archive(folder, read_key(key), "events", segment=20) as archive:
+        archive.add(events[:40])
+    assert "forged" not in "".join(path.read_text() for path in folder.glob("*.jsonl"))
+    assert judged(folder, key, reaches=events[39][1]).problems == []
+    victim.write_text("mine, without an end of line")
+    (folder / "open.jsonl").unlink()
+    (folder / "open.jsonl").symlink_to(victim)
+    (folder / "segment-000003.json.draft").symlink_to(victim)
+    with Archive(folder, read_key(key), "events", segment=10) as archive:
+        archive.add(events)
+    assert victim.read_text() == "mine, without an end of line"
+    assert judged(folder, key, reaches=events[49][1]).problems == []
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="others may write"), Archive(folder, read_key(key), "events"):
+        pass

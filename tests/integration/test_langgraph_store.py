@@ -110,3 +110,23 @@ async def test_from_threads(store: PersistenceStore) -> None:
     assert (await asyncio.to_thread(store.get, ADA, "a")).value == {"n": 1}  # type: ignore[union-attr]
     with pytest.raises(InvalidInput, match="asynchronous"):
         store.get(ADA, "a")
+
+
+async def test_what_is_deleted_is_gone_with_all_that_it_was(store: PersistenceStore, plane: Plane, tenant: Tenant) -> None:
+    await asyncio.gather(*(store.aput(("u",), "k", {"text": f"first {number}"}) for number in range(6)))
+    assert len([item for item in await store.asearch(("u",), limit=50) if item.key == "k"]) == 1
+    await store.aput(("u",), "k", {"text": "second"})
+    await store.adelete(("u",), "k")
+    assert await store.aget(("u",), "k") is None
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert {memory.content for memory in await tx.memories.all()} == {None}
+    await store.aput(("u",), "k", {"text": "again"})
+    assert (await store.aget(("u",), "k")).value == {"text": "again"}
+
+
+async def test_beyond_a_thousand_items_all_are_found(store: PersistenceStore) -> None:
+    for start in range(0, 1_040, 40):
+        await store.abatch([PutOp(("many",), f"i{number}", {"n": number}, index=False) for number in range(start, start + 40)])
+    assert [item.key for item in await store.asearch(("many",), filter={"n": 3})] == ["i3"]
+    assert len(await store.asearch(("many",), limit=1_100)) == 1_040
+    assert len(await store.asearch(("many",), limit=30, offset=1_030)) == 10

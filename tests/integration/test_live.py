@@ -176,6 +176,12 @@ async def test_server_sent_events_have_the_same_channels(plane: Plane, tenant: T
         assert f"id: {position}" in lines
         assert "event: message" in lines
         assert json.loads(lines[-1][6:])["content"] == "hello"
+        ahead = await client.get("/v1/events/stream", headers={"Last-Event-ID": "99-1-1"})
+        assert (ahead.status_code, ahead.json()["field"]) == (422, "after")
+        for content in (float("nan"), "\x00"):
+            with pytest.raises(InvalidInput) as refused:
+                await plane.publish(tenant.tenant_id, "chat:x", {"v": content}, actor=ACTOR)
+            assert str(refused.value.field).startswith("content")
         wrong = await client.get("/v1/events/stream", params={"channel": "logs:x", "after": "0-0-0"})
         assert wrong.status_code in {200, 422}
         none: httpx2.Response = await client.get("/v1/events/stream", params={"channel": "chat:"})

@@ -1,6 +1,7 @@
 """What agents learned: recorded with what taught it, superseded instead of changed, found as it was known, forgotten for good."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 import psycopg
@@ -165,3 +166,38 @@ async def test_snapshots_hold_memories_and_hold_them_to_their_digests(
     admin.execute("UPDATE memories SET content = 'Ada likes beer' WHERE content IS NOT NULL")
     taken = await verify_snapshot(plane, await take(plane, tenant.tenant_id, subject, actor=ACTOR, full=True), actor=ACTOR)
     assert "the text of memory" in taken.error_details["message"]
+
+
+async def test_what_does_not_hold_yet_or_was_left_aside_then_is_not_found(plane: Plane, tenant: Tenant) -> None:
+    await learned(plane, tenant, "tea from next year on", valid_from=datetime.now(UTC) + timedelta(days=365))
+    assert await found(plane, tenant, "tea") == []
+    assert await found(plane, tenant, "tea", at=datetime.now(UTC) + timedelta(days=366)) == ["tea from next year on"]
+    coffee = await learned(plane, tenant, "coffee now")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        pruned = tx.memories.prune(coffee, "for a while")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        between = (await tx.events.get(pruned.last_event_id)).created_at
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        tx.memories.restore(pruned, "it is wanted again")
+    assert await found(plane, tenant, "coffee") == ["coffee now"]
+    assert await found(plane, tenant, "coffee", at=between) == []
+
+
+async def test_a_search_takes_so_many_words(plane: Plane, tenant: Tenant) -> None:
+    await learned(plane, tenant, "a note")
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        with pytest.raises(InvalidInput, match="at most 100") as refused:
+            await tx.memories.search("-a+" * 3000)
+        assert refused.value.field == "words"
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert len(await tx.memories.matching("note " + "-a+" * 3000, loosely=True)) == 1
+
+
+async def test_whose_vectors_are_not_wanted_is_in_no_index(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        kept = tx.memories.remember("for all", agent="a", context="doc")
+        tx.memories.remember("not for models", agent="a", context="doc", embed=False)
+        with pytest.raises(InvalidInput, match="all zeros"):
+            tx.memories.remember("x", agent="a", context="doc", memory_id=UUID(int=0))
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        assert [item for item, _ in await tx.memories.with_texts()] == [kept.id]

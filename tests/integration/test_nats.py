@@ -173,13 +173,16 @@ async def test_effects_are_published_once_and_a_tenant_reaches_only_its_own(
         nowhere = await request_effect(plane, tenant.tenant_id, "nowhere", "NATS_PUBLISH", subject="elsewhere.x", json=1)
         pattern = await request_effect(plane, tenant.tenant_id, "pattern", "NATS_PUBLISH", subject="orders.*", json=1)
         wrong = await request_effect(plane, tenant.tenant_id, "wrong", "NATS_PUBLISH", subjekt="x")
+        header = await request_effect(
+            plane, tenant.tenant_id, "header", "NATS_PUBLISH", subject="orders.paid", json=1, headers={" Nats-Msg-Id": "mine"}
+        )
         await worker.drain(plane)
         done = await get_effect(plane, tenant.tenant_id, paid.id)
         assert (done.status, done.execution_result and done.execution_result["subject"]) == (
             "EXECUTED",
             f"persistence.{tenant.tenant_id}.orders.paid",
         )
-        for effect, said in ((pattern, "subject"), (wrong, "spec")):
+        for effect, said in ((pattern, "subject"), (wrong, "spec"), (header, "headers")):
             failed = await get_effect(plane, tenant.tenant_id, effect.id)
             assert failed.status == "DEAD_LETTER"
             assert said in str(failed.error_details)
@@ -263,6 +266,8 @@ async def test_another_message_with_a_known_id_is_not_lost(plane: Plane, tenant:
     await jetstream.publish("in.order", b'{"n": 1}', headers={"Nats-Msg-Id": "same"})
     await asyncio.sleep(0.5)  # the window of the stream
     await jetstream.publish("in.order", b'{"n": 2}', headers={"Nats-Msg-Id": "same"})
+    await jetstream.publish("in.order", b'{"n": 3}', headers={"Nats-Msg-Id": "4"})  # which is the number of the next
+    await jetstream.publish("in.order", b'{"n": 4}')
     await client.close()
     async with connected(server) as connection:
         receiving = asyncio.create_task(
@@ -272,12 +277,17 @@ async def test_another_message_with_a_known_id_is_not_lost(plane: Plane, tenant:
             while True:
                 async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
                     signals = await tx.signals.all()
-                if len(signals) == 2:
+                if len(signals) == 4:
                     break
                 await asyncio.sleep(0.05)
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
-    assert sorted((signal.source_id, signal.payload["n"]) for signal in signals) == [("2", 2), ("same", 1)]
+    assert sorted((signal.source_id, signal.payload["n"]) for signal in signals) == [
+        ("4", 3),
+        ("same", 1),
+        ("seq:2", 2),
+        ("seq:4", 4),
+    ]
 
 
 async def test_what_was_carried_out_does_not_come_in_again(plane: Plane, tenant: Tenant, server: NatsServer) -> None:

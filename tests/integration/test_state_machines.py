@@ -59,6 +59,8 @@ class Life:
                 self.state = tx.steps.start(run, step_type="t")
             case "STEP_RECORDED":
                 self.state = tx.steps.record(run, step_type="t", output=1)
+            case "STEP_AWAITED":
+                self.state = tx.steps.wait(run, step_type="t", signal_type="s", signal_key="k")
             case "TOOL_CALL_REQUESTED":
                 self.state = tx.tool_calls.request(step, tool_name="t")
             case "TOOL_CALL_STARTED":

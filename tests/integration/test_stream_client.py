@@ -1,16 +1,20 @@
 """The client for programs: follows over any number of connections, as over one."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from websockets import Subprotocol
+from websockets.asyncio.server import ServerConnection, serve
 
 from persistence import Plane
 from persistence.errors import InvalidInput, NotAuthenticated, PermissionDenied, PersistenceError
 from persistence.models import Role, Tenant
 from persistence.streams.client import Heard, StreamClient
+from persistence.streams.messages import PROTOCOL
 from tests.helpers import ACTOR
 from tests.integration.test_streams import log_of, write
 from tests.serving import serving
@@ -136,3 +140,58 @@ async def test_over_the_socket_of_this_machine(plane: Plane, tenant: Tenant, tmp
             assert await take(client.follow("events", after="0-0-0"), 1)
         assert place.exists()
     assert not place.exists()
+
+
+async def test_a_consumer_acknowledges_each_while_many_wait(plane: Plane, tenant: Tenant) -> None:
+    await write(plane, tenant, 1_500)
+    async with (
+        serving(plane) as service,
+        StreamClient(service.url, await service.token(tenant, Role.OPERATOR)) as client,
+        aclosing(client.follow("type:RUN_STARTED", after="0-0-0", consumer="each")) as heard,
+        asyncio.timeout(100),
+    ):
+        count = 0
+        async for one in heard:
+            if one.what == "event":
+                if count % 50 == 0:  # the others fill the queue meanwhile
+                    await client.ack("each", one.position)
+                count += 1
+            if count == 1_500:
+                break
+
+
+async def test_what_was_heard_before_the_token_ended_is_told_first(plane: Plane, tenant: Tenant) -> None:
+    await write(plane, tenant, 1)
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        [(event, _), *_] = await tx.events.read_each(limit=10)
+    told = [f"1-1-{number}" for number in range(1, 1_501)]
+
+    async def say(socket: ServerConnection) -> None:
+        await socket.send(json.dumps({"is": "welcome", "tenant": str(tenant.tenant_id), "acts_as": ACTOR}))
+        await socket.recv()
+        await socket.send(json.dumps({"is": "subscribed", "channel": "events", "position": "1-0-0"}))
+        for position in told:
+            text = {"is": "event", "channel": "events", "position": position, "event": event.model_dump(mode="json")}
+            await socket.send(json.dumps(text))
+        await socket.close(4401, "the token is over")
+
+    async with serve(say, "127.0.0.1", 0, subprotocols=[Subprotocol(PROTOCOL)]) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        got = []
+        async with StreamClient(f"http://127.0.0.1:{port}", "t") as client:
+            with pytest.raises(NotAuthenticated):
+                async for one in client.follow("events", after="1-0-0"):
+                    if len(got) == 1:
+                        await asyncio.sleep(0.2)  # busy while the queue fills
+                    got.append(one.position)
+        assert got == told
+
+
+async def test_a_channel_has_one_name(plane: Plane, tenant: Tenant) -> None:
+    async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+        run = tx.runs.start(run_type="x")
+    async with serving(plane) as service, StreamClient(service.url, await service.token(tenant)) as client:
+        async with aclosing(client.follow(f"run:{run.id.hex.upper()}", after="0-0-0")) as heard:
+            [one] = await take(heard, 1)
+        assert one.event
+        assert one.event.aggregate_id == run.id

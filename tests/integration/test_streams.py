@@ -354,14 +354,16 @@ async def test_of_two_that_follow_as_one_consumer_the_later_goes_on(service: Ser
         await do(old, do="subscribe", channel="events", consumer="billing", after="0-0-0")
         [event] = await events_of(old, 1)
         await do(new, do="subscribe", channel="events", consumer="billing")
-        assert await acked(old, "billing", event["position"]) == {
-            "is": "taken_over",
-            "channel": "events",
-            "consumer": "billing",
-            "id": "ack",
-        }
+        taken_over = {"is": "taken_over", "channel": "events", "consumer": "billing"}
+        while (message := await said(old))["is"] != "taken_over":
+            pass
+        assert message == taken_over  # at once, and again when it says how far it is
+        assert await acked(old, "billing", event["position"]) == taken_over | {"id": "ack"}
         assert (await acked(new, "billing", event["position"]))["is"] == "acked"
-        assert (await acked(old, "billing", event["position"]))["is"] == "error"
+        await new.send(json.dumps({"do": "renew", "token": await service.token(tenant, Role.READER)}))
+        while (await said(new))["is"] != "renewed":
+            pass
+        assert (await acked(new, "billing", event["position"]))["is"] == "error"
     async with socket_of(service, tenant) as reader:
         assert (await do(reader, do="subscribe", channel="events", consumer="mine"))["status"] == 403
         wrong = await do(reader, do="subscribe", channel="events", consumer="a b")

@@ -41,8 +41,8 @@ COMPLETED = """RUN_COMPLETED:
     ("file", "old", "new", "bump", "words"),
     [
         ("tables.yaml", "    wait_reason: varchar(1000)\n", "", Bump.MAJOR, "column runs.wait_reason is gone"),
-        ("tables.yaml", "    run_type: varchar(200) not null\n", "    run_type: varchar(200) not null\n    priority: integer not null\n", Bump.MAJOR, "runs.priority is new, and mandatory"),
-        ("tables.yaml", "    run_type: varchar(200) not null\n", "    run_type: varchar(200) not null\n    priority: integer\n", Bump.MINOR, "runs.priority is new"),
+        ("tables.yaml", "    run_type: varchar(200) not null\n", "    run_type: varchar(200) not null\n    urgency: integer not null\n", Bump.MAJOR, "runs.urgency is new, and mandatory"),
+        ("tables.yaml", "    run_type: varchar(200) not null\n", "    run_type: varchar(200) not null\n    urgency: integer\n", Bump.MINOR, "runs.urgency is new"),
         ("tables.yaml", "step_index: integer not null", "step_index: bigint not null", Bump.MAJOR, "steps.step_index has another form"),
         ("tables.yaml", "    signals_source_key: [tenant_id, source_channel, source_id]", "    signals_source_key: [tenant_id, source_id]", Bump.MAJOR, "unique key of signals"),
         ("tables.yaml", "    signals_correlation_idx: [tenant_id, correlation_id]", "    signals_type_idx: [tenant_id, signal_type]", Bump.MINOR, "index of signals"),
@@ -125,7 +125,7 @@ def test_the_command_compares_with_the_last_tag_and_says_what_is_due(folder: Pat
         folder,
         "tables.yaml",
         "    run_type: varchar(200) not null\n",
-        "    run_type: varchar(200) not null\n    priority: integer\n",
+        "    run_type: varchar(200) not null\n    urgency: integer\n",
     )
     refused = run(app, ["canon", "check", "--canon", str(folder)])
     assert refused.exit_code == 1

@@ -12,6 +12,11 @@ DECLARE
   lacks_indexes boolean := events @? '$[*] ? (@.aggregate_type == "STEP" && @.aggregate_version == 1 && !exists(@.event_data.step_index))';
   known jsonb := '[]';
   found jsonb;
+  has_turns CONSTANT boolean := events @? '$[*] ? (
+    @.aggregate_type == "RUN" && (exists(@.event_data.flow_version) || @.aggregate_version > 1)
+    || @.aggregate_type == "SIGNAL" && exists(@.event_data.signal_key)
+    || @.event_type == "EFFECT_CANCELLED"
+  )';
   asked jsonb := events;  -- without what was known
   batch orchestration_events[];
   deltas aggregate_delta[];
@@ -82,6 +87,9 @@ BEGIN
     END IF;
     IF has_ends THEN
       done := end_parts(batch, deltas);
+    END IF;
+    IF has_turns THEN
+      done := queue_runs(deltas);
     END IF;
     first_number := batch[1].sequence_number;
     last_number := batch[cardinality(batch)].sequence_number;

@@ -43,6 +43,7 @@ DECLARE
   last_number bigint;
   batch orchestration_events[];
   deltas aggregate_delta[];
+  of_flows aggregate_delta[];  -- what the work list of flows is to know of
   done boolean;
 BEGIN
   done := set_config('persistence.tenant_id', append_events.tenant_id::text, true) IS NULL
@@ -200,6 +201,17 @@ BEGIN
       END IF;
     END IF;
 
+    IF (
+      e.aggregate_type = 'RUN'
+      AND (
+        (e.aggregate_version = 1 AND e.event_data ? 'flow_version')
+        OR (e.aggregate_version > 1 AND e.event_type IN ('RUN_COMPLETED', 'RUN_FAILED', 'RUN_CANCELLED', 'RUN_RETRIED'))
+      )
+    ) OR (e.aggregate_type = 'SIGNAL' AND e.event_data ? 'signal_key')
+      OR e.event_type = 'EFFECT_CANCELLED' THEN
+      of_flows := of_flows || d;
+    END IF;
+
     previous := logged;
     first_number := coalesce(first_number, logged.sequence_number);
     last_number := logged.sequence_number;
@@ -216,6 +228,9 @@ BEGIN
 
   IF has_ends AND batch IS NOT NULL THEN
     done := end_parts(batch, deltas);
+  END IF;
+  IF of_flows IS NOT NULL THEN
+    done := queue_runs(of_flows);
   END IF;
 {young_log}
 {known_answers}

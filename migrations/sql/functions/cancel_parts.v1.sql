@@ -11,6 +11,8 @@ DECLARE
   step_ids uuid[];
   effect_ids uuid[];
   are_marked boolean := false;
+  deltas aggregate_delta[];
+  done boolean;
 BEGIN
   wave := ARRAY(
     SELECT e
@@ -140,7 +142,9 @@ BEGIN
     INTO wave, are_marked
     FROM recorded AS r;
     EXIT WHEN wave IS NULL;
-    PERFORM queue_effects(fold_events(wave));
+    deltas := fold_events(wave);
+    PERFORM queue_effects(deltas);
+    done := queue_runs(deltas);
     wave := ARRAY(SELECT e FROM unnest(wave) AS e WHERE e.event_type = 'RUN_CANCELLED');
   END LOOP;
   IF are_marked THEN

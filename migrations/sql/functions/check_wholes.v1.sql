@@ -58,7 +58,7 @@ BEGIN
           its_owner := e.aggregate_id;
           its_run := (e.event_data ->> 'run_id')::uuid;
           its_step := (e.event_data ->> 'step_id')::uuid;
-          IF e.event_type IN ('STEP_SCHEDULED', 'STEP_STARTED') THEN
+          IF e.event_type IN ('STEP_SCHEDULED', 'STEP_STARTED', 'STEP_AWAITED') THEN
             new_step := e.aggregate_id;
             new_step_run := its_run;
           END IF;

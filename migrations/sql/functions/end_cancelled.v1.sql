@@ -47,6 +47,10 @@ BEGIN
   FROM unnest(batch) AS e
   JOIN outbox_events AS o ON o.tenant_id = e.tenant_id AND o.id = e.aggregate_id
   WHERE o.ordering_key IS NOT NULL;
+  PERFORM wake_runs(array_agg(f.tenant_id), array_agg(f.run_id))
+  FROM unnest(batch) AS e
+  JOIN effects AS f ON f.tenant_id = e.tenant_id AND f.id = e.aggregate_id
+  WHERE f.is_awaited;
   RETURN cardinality(batch);
 END
 $$;

@@ -5,6 +5,8 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
   batch orchestration_events[];
+  deltas aggregate_delta[];
+  done boolean;
 BEGIN
   PERFORM check_event_data(end_dead_letters.event_type, end_dead_letters.event_data);
   PERFORM check_operator(end_dead_letters.actor);
@@ -30,7 +32,9 @@ BEGIN
   IF batch IS NULL THEN
     RETURN '{}';
   END IF;
-  PERFORM queue_effects(fold_events(batch));
+  deltas := fold_events(batch);
+  PERFORM queue_effects(deltas);
+  done := queue_runs(deltas);
   RETURN ARRAY(SELECT e.aggregate_id FROM unnest(batch) AS e);
 END
 $$;

@@ -9,14 +9,14 @@ BEGIN
     INSERT INTO effects (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
       run_id, step_id, memory_id, effect_type, idempotency_key, effect_spec, retry_count, next_retry_at, execution_result, error_details, executed_at,
-      cancel_requested_at
+      cancel_requested_at, is_awaited
     )
     SELECT
       d.tenant_id, d.id, d.status, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id, d.created_at, d.updated_at,
       (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_id')::uuid, (d.doc ->> 'memory_id')::uuid, d.doc ->> 'effect_type', d.doc -> 'effect_spec' ->> 'idempotency_key',
       d.doc -> 'effect_spec', coalesce((d.doc ->> 'retry_count')::integer, 0), (d.doc ->> 'next_retry_at')::timestamptz,
       nullif(d.doc -> 'execution_result', 'null'), nullif(d.doc -> 'error_details', 'null'), (d.doc ->> 'executed_at')::timestamptz,
-      (d.doc ->> 'cancel_requested_at')::timestamptz
+      (d.doc ->> 'cancel_requested_at')::timestamptz, (d.doc ->> 'is_awaited')::boolean
     {those_that_begin EFFECT};
   END IF;
 

@@ -9,13 +9,13 @@ BEGIN
   IF {some_begin} THEN
     INSERT INTO memories (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
-      agent, context, tags, run_id, step_id, supersedes, superseded_by, importance, valid_from, valid_until, ended_at, digest, size_bytes, content, words
+      agent, context, tags, run_id, step_id, supersedes, superseded_by, importance, valid_from, valid_until, ended_at, is_embedded, digest, size_bytes, content, words
     )
     SELECT
       d.tenant_id, d.id, d.status, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id, d.created_at, d.updated_at,
       d.doc ->> 'agent', d.doc ->> 'context', d.doc -> 'tags', (d.doc ->> 'run_id')::uuid, (d.doc ->> 'step_id')::uuid,
       (d.doc ->> 'supersedes')::uuid, (d.doc ->> 'superseded_by')::uuid, (d.doc ->> 'importance')::double precision,
-      coalesce((d.doc ->> 'valid_from')::timestamptz, d.created_at), (d.doc ->> 'valid_until')::timestamptz, (d.doc ->> 'ended_at')::timestamptz,
+      coalesce((d.doc ->> 'valid_from')::timestamptz, d.created_at), (d.doc ->> 'valid_until')::timestamptz, (d.doc ->> 'ended_at')::timestamptz, (d.doc ->> 'is_embedded')::boolean,
       d.doc ->> 'digest', (d.doc ->> 'size_bytes')::integer,
       CASE WHEN d.status <> 'FORGOTTEN' THEN attachments ->> d.id::text END,
       CASE WHEN d.status <> 'FORGOTTEN' THEN to_tsvector('simple', attachments ->> d.id::text) END

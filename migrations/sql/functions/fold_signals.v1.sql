@@ -9,11 +9,11 @@ BEGIN
   IF {some_begin} THEN
     INSERT INTO signals (
       tenant_id, id, status, version, correlation_id, causation_id, actor, last_event_id, created_at, updated_at,
-      source_channel, source_id, signal_type, payload, error_details, retry_count, received_at, processed_at
+      source_channel, source_id, signal_type, signal_key, payload, error_details, retry_count, received_at, processed_at
     )
     SELECT
       d.tenant_id, d.id, d.status, d.version, d.correlation_id, d.causation_id, d.actor, d.last_event_id, d.created_at, d.updated_at,
-      d.doc ->> 'source_channel', d.doc ->> 'source_id', d.doc ->> 'signal_type', nullif(d.doc -> 'payload', 'null'),
+      d.doc ->> 'source_channel', d.doc ->> 'source_id', d.doc ->> 'signal_type', d.doc ->> 'signal_key', nullif(d.doc -> 'payload', 'null'),
       nullif(d.doc -> 'error_details', 'null'), d.retries, (d.doc ->> 'received_at')::timestamptz, (d.doc ->> 'processed_at')::timestamptz
     {those_that_begin SIGNAL}
     ON CONFLICT (tenant_id, source_channel, source_id) DO NOTHING;

@@ -18,8 +18,18 @@ DECLARE
     AND ($3::text IS NULL OR m.agent = $3)
     AND ($4::text IS NULL OR m.context = $4)
     AND ($5::jsonb IS NULL OR m.tags @> $5)
-    AND CASE WHEN $6::timestamptz IS NULL THEN m.status = 'ACTIVE' AND (m.valid_until IS NULL OR m.valid_until > now())
-      ELSE m.created_at <= $6 AND (m.ended_at IS NULL OR m.ended_at > $6) AND (m.valid_until IS NULL OR m.valid_until > $6) END
+    AND CASE WHEN $6::timestamptz IS NULL THEN m.status = 'ACTIVE' AND m.valid_from <= now() AND (m.valid_until IS NULL OR m.valid_until > now())
+      ELSE m.created_at <= $6 AND m.valid_from <= $6 AND (m.ended_at IS NULL OR m.ended_at > $6) AND (m.valid_until IS NULL OR m.valid_until > $6)
+        AND (m.version < 3 OR (
+          SELECT e.event_type
+          FROM persistence.orchestration_events AS e
+          WHERE e.tenant_id = $1
+            AND e.aggregate_id = m.id
+            AND e.event_type IN ('MEMORY_PRUNED', 'MEMORY_RESTORED')
+            AND e.created_at <= $6
+          ORDER BY e.aggregate_version DESC
+          LIMIT 1
+        ) IS DISTINCT FROM 'MEMORY_PRUNED') END
     AND ($7::timestamptz IS NULL OR m.created_at >= $7)
     AND ($8::timestamptz IS NULL OR m.created_at < $8)
   $sql$;

@@ -4,7 +4,7 @@ LANGUAGE sql
 AS $$
   WITH queued AS (
     INSERT INTO persistence.outbox_queue (
-      tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, destination
+      tenant_id, id, effect_type, due_at, attempts, priority, ordering_key, position, held_by, destination, is_awaited
     )
     SELECT
       o.tenant_id,
@@ -22,7 +22,8 @@ AS $$
           AND e.aggregate_version = 1
       ) END,
       CASE WHEN o.ordering_key IS NOT NULL THEN 'KEY' END,
-      o.destination
+      o.destination,
+      (SELECT f.is_awaited FROM persistence.effects AS f WHERE f.tenant_id = o.tenant_id AND f.id = o.id) IS TRUE
     FROM unnest(tenant_ids, ids) AS g (tenant_id, id)
     JOIN persistence.outbox_events AS o ON o.tenant_id = g.tenant_id AND o.id = g.id
     RETURNING tenant_id, effect_type

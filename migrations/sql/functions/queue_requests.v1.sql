@@ -28,7 +28,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
   END IF;
 
-  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at, priority, ordering_key, position, held_by, destination)
+  INSERT INTO outbox_queue (tenant_id, id, effect_type, due_at, priority, ordering_key, position, held_by, destination, is_awaited)
   SELECT
     d.tenant_id,
     d.id,
@@ -41,7 +41,8 @@ BEGIN
     d.doc ->> 'ordering_key',
     CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN d.first_number END,
     CASE WHEN d.doc ->> 'ordering_key' IS NOT NULL THEN 'KEY' END,
-    d.doc ->> 'destination'
+    d.doc ->> 'destination',
+    (d.doc ->> 'is_awaited')::boolean IS TRUE
   {those_that_begin EFFECT}
     AND d.status = 'PENDING';
   RETURN true;

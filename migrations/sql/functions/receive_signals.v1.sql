@@ -2,7 +2,7 @@
 -- with another type or payload is refused.
 --
 -- signals: an array of objects with id, event_id, source_channel, source_id, signal_type, payload, correlation_id, actor, source and,
---   optionally, occurred_at and attributes. proof: see enter_tenant.
+--   optionally, signal_key, occurred_at and attributes. proof: see enter_tenant.
 -- Returns one row a signal, in the order given. is_new: whether the signal that is there is this very one, by its id.
 -- Errors: as append_events.
 --
@@ -36,7 +36,7 @@ BEGIN
         'aggregate_id', f.id,
         'aggregate_version', 1,
         'event_data', jsonb_strip_nulls(jsonb_build_object(
-          'source_channel', f.source_channel, 'source_id', f.source_id, 'signal_type', f.signal_type
+          'source_channel', f.source_channel, 'source_id', f.source_id, 'signal_type', f.signal_type, 'signal_key', f.signal_key
         )) || jsonb_build_object('payload', f.payload)
           || CASE WHEN f.attributes IS NULL THEN '{}' ELSE jsonb_build_object('attributes', f.attributes) END,
         'correlation_id', f.correlation_id,
@@ -74,7 +74,7 @@ BEGIN
     SELECT
       g.position, s.id, s.correlation_id, s.status, s.version, s.last_event_id, s.received_at, s.id IS NOT DISTINCT FROM g.id,
       g.source_channel, g.source_id,
-      s.signal_type <> g.signal_type OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
+      s.signal_type <> g.signal_type OR s.signal_key IS DISTINCT FROM g.signal_key OR s.payload IS DISTINCT FROM nullif(g.payload, 'null')
     FROM given_signals(signals) AS g
     CROSS JOIN LATERAL (
       SELECT s.*

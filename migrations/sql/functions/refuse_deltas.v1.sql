@@ -44,6 +44,17 @@ BEGIN
         'correlation_id: %s %s has %s, its event %s has %s', kind, bad.id, bad.its_correlation, bad.first_event_type, bad.correlation_id
       ),
       HINT = 'The events of one life share its correlation.';
+  ELSIF kind IN ('RUN', 'STEP') AND EXISTS (
+    SELECT
+    FROM canon.state_transitions AS t
+    WHERE t.aggregate_type = kind
+      AND t.event_type = bad.first_event_type
+      AND t.from_status = bad.status
+  ) THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'PE002',
+      MESSAGE = format('%s %s is of a flow: %s is for the executor that has it under lease', kind, bad.id, bad.first_event_type),
+      HINT = 'Others start, signal, cancel and retry runs of flows.';
   END IF;
   RAISE EXCEPTION USING
     ERRCODE = 'PE002',

@@ -67,7 +67,7 @@ BEGIN
         AND q.lease_token = g.lease_token
         AND (g.outcome = 'EXECUTED' OR q.held_by = 'CANCELLED')
       RETURNING q.tenant_id, q.id, q.attempts, g.event_id, CASE WHEN g.outcome = 'EXECUTED' THEN 'EXECUTED' ELSE 'CANCELLED' END AS outcome,
-        g.detail, NULL::timestamptz AS next_retry_at
+        g.detail, NULL::timestamptz AS next_retry_at, q.is_awaited
     ),
     kept AS (
       UPDATE outbox_queue AS q
@@ -89,7 +89,8 @@ BEGIN
         AND q.lease_token = g.lease_token
         AND g.outcome <> 'EXECUTED'
         AND q.held_by IS NULL
-      RETURNING q.tenant_id, q.id, q.attempts, g.event_id, g.outcome, g.detail, nullif(q.due_at, 'infinity') AS next_retry_at
+      RETURNING q.tenant_id, q.id, q.attempts, g.event_id, g.outcome, g.detail, nullif(q.due_at, 'infinity') AS next_retry_at,
+        q.is_awaited AND g.outcome <> 'FAILED' AS is_awaited
     ),
     moves AS MATERIALIZED (
       SELECT m.*, e.version, e.correlation_id, e.last_event_id, clock_timestamp() AS occurred_at
@@ -183,7 +184,8 @@ BEGIN
       (SELECT count(*) FROM effects_moved) AS effects,
       (SELECT count(*) FROM finished) + (SELECT count(*) FROM kept) AS queued,
       ARRAY(SELECT o.tenant_id FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL AND o.outcome IN ('EXECUTED', 'DEAD', 'CANCELLED')) AS key_tenants,
-      ARRAY(SELECT o.ordering_key FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL AND o.outcome IN ('EXECUTED', 'DEAD', 'CANCELLED')) AS keys
+      ARRAY(SELECT o.ordering_key FROM entries_moved AS o WHERE o.ordering_key IS NOT NULL AND o.outcome IN ('EXECUTED', 'DEAD', 'CANCELLED')) AS keys,
+      ARRAY(SELECT m.id FROM moves AS m WHERE m.is_awaited) AS awaited
     INTO settled;
   EXCEPTION WHEN unique_violation THEN
     -- Its cancellation was recorded while this statement waited for the queue: what it saw of the effect is of before.
@@ -214,6 +216,12 @@ BEGIN
   END IF;
   IF cardinality(settled.keys) > 0 THEN
     PERFORM open_keys(settled.key_tenants, settled.keys);
+  END IF;
+  IF cardinality(settled.awaited) > 0 THEN
+    PERFORM wake_runs(array_agg(f.tenant_id), array_agg(f.run_id))
+    FROM unnest(tenant_ids, settle_outbox.ids) AS g (tenant_id, id)
+    JOIN effects AS f ON f.tenant_id = g.tenant_id AND f.id = g.id
+    WHERE g.id = ANY (settled.awaited);
   END IF;
   RETURN settled.ids;
 END

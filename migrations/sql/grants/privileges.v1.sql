@@ -19,7 +19,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT SELECT ON
   persistence.tenants, persistence.user_tenants, persistence.signals, persistence.runs, persistence.steps, persistence.tool_calls,
   persistence.effects, persistence.run_checkpoints, persistence.memories, persistence.memory_recalls,
-  persistence.memory_indexes, persistence.memory_vectors, persistence.snapshots, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue,
+  persistence.memory_indexes, persistence.memory_vectors, persistence.snapshots, persistence.backup_verifications, persistence.orchestration_events, persistence.outbox_events, persistence.outbox_queue, persistence.run_queue,
   persistence.outbox_streams, persistence.outbox_marks, persistence.outbox_limits, persistence.outbox_destinations, persistence.consumers,
   persistence.live_feeds, persistence.live_messages
   TO persistence_app, persistence_operator, persistence_auditor;
@@ -39,6 +39,7 @@ GRANT SELECT ON persistence.api_tokens TO persistence_auditor;
 
 GRANT EXECUTE ON FUNCTION
   persistence.append_events(uuid, uuid, jsonb, text),
+  persistence.append_turns(uuid, uuid, jsonb, jsonb, text),
   persistence.receive_signals(uuid, uuid, jsonb, text),
   persistence.read_events(uuid, uuid, integer, xid8, bigint, integer),
   persistence.read_secret(uuid, uuid, text, integer, uuid, integer[], jsonb, text),
@@ -59,6 +60,7 @@ GRANT EXECUTE ON FUNCTION
 
 -- The work across tenants.
 GRANT SELECT, UPDATE, DELETE ON persistence.outbox_queue TO persistence_system;
+GRANT SELECT, INSERT, UPDATE ON persistence.run_queue TO persistence_system;
 GRANT SELECT, INSERT, UPDATE ON persistence.outbox_streams TO persistence_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON persistence.outbox_marks TO persistence_system;
 GRANT SELECT, INSERT, UPDATE ON persistence.api_tokens TO persistence_system;
@@ -85,6 +87,9 @@ GRANT EXECUTE ON FUNCTION
   persistence.limited_shares(text, persistence.outbox_share[], integer, boolean),
   persistence.lock_keys(uuid[], text[]),
   persistence.open_keys(uuid[], text[]),
+  persistence.open_runs(uuid[], text[]),
+  persistence.wake_runs(uuid[], uuid[]),
+  persistence.run_allowance(uuid, text),
   persistence.ordering_key_lock(uuid, text),
   persistence.outbox_allowance(uuid, text),
   persistence.outbox_tokens(persistence.outbox_limits),

@@ -10,7 +10,12 @@ GRANT EXECUTE ON FUNCTION
   persistence.sweep_keys(),
   persistence.has_pending(text[]),
   persistence.unknown_types(text[], interval),
-  persistence.report_destinations(uuid[], text[], boolean[], integer[], integer[], interval[])
+  persistence.report_destinations(uuid[], text[], boolean[], integer[], integer[], interval[]),
+  persistence.claim_runs(text, uuid, text[], integer[], integer, interval),
+  persistence.hold_runs(uuid[], uuid[], uuid[], interval),
+  persistence.release_runs(uuid[], uuid[], uuid[], interval[]),
+  persistence.wake_timers(timestamptz, integer),
+  persistence.has_runs(text[], integer[], boolean)
   TO persistence_worker;
 
 GRANT EXECUTE ON FUNCTION

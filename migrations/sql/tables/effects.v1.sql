@@ -1,5 +1,6 @@
 -- Something to be done in the outside world, for a run or for a memory. Its outbox entry carries the same id.
--- cancel_requested_at: when it was cancelled while a worker held it. Executed all the same: it was delivered by then.
+-- cancel_requested_at: when it was cancelled while a worker held it. Executed all the same: it was delivered by then. is_awaited: whether its run waits for what
+-- comes of it.
 CREATE TABLE persistence.effects (
   tenant_id        uuid NOT NULL,
   id               uuid NOT NULL,
@@ -16,6 +17,7 @@ CREATE TABLE persistence.effects (
   error_details    jsonb,
   executed_at      timestamptz,
   cancel_requested_at timestamptz,
+  is_awaited       boolean,
   correlation_id uuid NOT NULL,
   causation_id   uuid,
   actor          varchar(100) NOT NULL,

@@ -1,5 +1,5 @@
 -- What agents learned. content: the text; the log keeps its digest and size only; NULL, as words are, once forgotten.
--- valid_from, valid_until: when it holds; created_at, ended_at: from when to when it was what is known.
+-- valid_from, valid_until: when it holds; created_at, ended_at: from when to when it was what is known. is_embedded: false where no vectors are wanted.
 CREATE TABLE persistence.memories (
   tenant_id      uuid NOT NULL,
   id             uuid NOT NULL,
@@ -14,6 +14,7 @@ CREATE TABLE persistence.memories (
   valid_from     timestamptz NOT NULL,
   valid_until    timestamptz,
   ended_at       timestamptz,
+  is_embedded    boolean,
   digest         text NOT NULL,
   size_bytes     integer NOT NULL,
   content        text,

@@ -6,7 +6,7 @@
 --   RESTORE      for somebody to say whether it was delivered in the time that a restore took away
 --
 -- priority: lower goes first. position: place among the entries of its ordering key, the sequence number of its request.
--- is_counted: whether its lease counts against a limit. died_at: since when it has been a dead letter.
+-- is_counted: whether its lease counts against a limit. is_awaited: whether its run waits for what comes of it. died_at: since when it has been a dead letter.
 -- No index has a column that a claim changes, so that leases are taken without touching any (heap-only updates; those that count against a limit are not).
 --
 -- There is no foreign key to outbox_events: entry and row are written by the same functions, and gates compare them.
@@ -20,6 +20,7 @@ CREATE TABLE persistence.outbox_queue (
   attempts     integer NOT NULL DEFAULT 0,
   priority     smallint NOT NULL DEFAULT 0,
   is_counted   boolean NOT NULL DEFAULT false,
+  is_awaited   boolean NOT NULL DEFAULT false,
   position     bigint,
   ordering_key text,
   held_by      text CHECK (held_by IN ('KEY', 'DEAD_LETTER', 'CANCELLED', 'RESTORE')),

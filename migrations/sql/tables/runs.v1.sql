@@ -1,4 +1,5 @@
--- One execution of an orchestration, begun by a signal or by another run.
+-- One execution of an orchestration, begun by a signal or by another run. Where flow_version is said, it is executed by those who have that flow (run_queue):
+-- of one ordering_key one at a time, not before starts_at, what has the lower priority number first. flow_key: its caller's name for it.
 CREATE TABLE persistence.runs (
   tenant_id      uuid NOT NULL,
   id             uuid NOT NULL,
@@ -6,6 +7,12 @@ CREATE TABLE persistence.runs (
   parent_run_id  uuid,
   run_type       varchar(200) NOT NULL,
   status         text NOT NULL,
+  flow_version   integer,
+  flow_key       varchar(300),
+  ordering_key   varchar(300),
+  priority       smallint,
+  starts_at      timestamptz,
+  deadline       timestamptz,
   input_data     jsonb,
   output_result  jsonb,
   error_details  jsonb,

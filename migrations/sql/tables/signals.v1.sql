@@ -1,10 +1,11 @@
--- What came in from outside, once for each (source_channel, source_id).
+-- What came in from outside, once for each (source_channel, source_id). signal_key: for runs of flows that wait for a signal of this type and key.
 CREATE TABLE persistence.signals (
   tenant_id      uuid NOT NULL,
   id             uuid NOT NULL,
   source_channel varchar(200) NOT NULL,
   source_id      varchar(500) NOT NULL,
   signal_type    varchar(200) NOT NULL,
+  signal_key     varchar(300),
   status         text NOT NULL,
   payload        jsonb,
   error_details  jsonb,
@@ -22,3 +23,4 @@ CREATE TABLE persistence.signals (
   CONSTRAINT signals_source_key UNIQUE (tenant_id, source_channel, source_id)
 ) WITH (fillfactor = 80);
 CREATE INDEX signals_correlation_idx ON persistence.signals (tenant_id, correlation_id);
+CREATE INDEX signals_key_idx ON persistence.signals (tenant_id, signal_type, signal_key, id) WHERE signal_key IS NOT NULL;

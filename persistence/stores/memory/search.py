@@ -7,6 +7,7 @@ from uuid import UUID
 
 import structlog
 
+from persistence.encoding import check
 from persistence.errors import ConfigurationError, InvalidInput
 from persistence.models import MemoryIndex
 from persistence.repositories.memory_search import ANY, Found, Hit, MemoryFilter, check_limit
@@ -51,12 +52,13 @@ class MemorySearch:
     ) -> Findings:
         """The memories that answer a text best.
 
-        mode: words (as in a search engine: quotes, ``or``, ``-``), vectors (the nearest in meaning, as the index's model has it), or both, ranked
-        together (reciprocal rank fusion). Where vectors cannot be had, both goes on with words and says so; vectors raises.
+        mode: words (as in a search engine: quotes, ``or``, ``-``; at most 100), vectors (the nearest in meaning, as the index's model has it), or
+        both, ranked together (reciprocal rank fusion). Where vectors cannot be had, both goes on with words and says so; vectors raises.
         among: which may be found. limit: 1 to 1,000; never fewer while so many may be found by vectors. Each has its score, and ``why``: its ranks
         and scores by words and vectors.
         """
         check_limit(limit)
+        check(text, "text")
         if mode not in MODES:
             raise InvalidInput(f"mode: {mode!r} is none", hint=f"one of {', '.join(MODES)}", field="mode")
         plane = self._backends.plane

@@ -10,6 +10,8 @@ EFFECT = "(SELECT min(id::text)::uuid FROM persistence.effects WHERE status = 'P
 DONE = "(SELECT min(id::text)::uuid FROM persistence.effects WHERE status = 'EXECUTED')"
 DEAD = "(SELECT min(id::text)::uuid FROM persistence.effects WHERE status = 'DEAD_LETTER')"
 LAST = "(SELECT id FROM persistence.orchestration_events WHERE event_type = 'RUN_COMPLETED' ORDER BY sequence_number DESC LIMIT 1)"
+UNCLAIMED = "(SELECT id FROM persistence.runs WHERE flow_version = 9)"
+WAITING = "(SELECT r.id FROM persistence.runs AS r WHERE r.flow_version = 1 AND r.status = 'WAITING' AND r.ordering_key IS NULL)"
 NOWHERE = "'00000000-0000-7000-8000-00000000dead'"
 
 
@@ -196,6 +198,31 @@ PLANTS = {
     "keys_in_turn": row(
         "UPDATE persistence.outbox_queue SET held_by = 'KEY', died_at = NULL, updated_at = created_at - interval '2 hours' WHERE ordering_key = 'strict'",
         "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.outbox_queue WHERE ordering_key = 'strict'",
+    ),
+    "runs_listed": row("DELETE FROM persistence.run_queue WHERE flow_version = 9", f"SELECT 'runs ' || {UNCLAIMED}"),
+    "listed_runs_open": row(
+        "UPDATE persistence.run_queue SET flow = 'other' WHERE flow_version = 9", f"SELECT 'run_queue ' || {UNCLAIMED}"
+    ),
+    "runs_woken": row(
+        f"UPDATE persistence.steps SET signal_type = NULL, signal_key = NULL WHERE run_id = {WAITING}",
+        f"SELECT 'runs ' || {WAITING}",
+    ),
+    "runs_in_turn": row(
+        "UPDATE persistence.run_queue SET held_by = 'KEY' WHERE ordering_key = 'desk'",
+        "SELECT DISTINCT format('ordering key %s of tenant %s', ordering_key, tenant_id) FROM persistence.run_queue WHERE ordering_key = 'desk'",
+    ),
+    "run_leases_whole": row(
+        "UPDATE persistence.run_queue SET lease_token = gen_random_uuid() WHERE flow_version = 9",
+        f"SELECT 'run_queue ' || {UNCLAIMED}",
+    ),
+    "runs_overdue": row(
+        "UPDATE persistence.run_queue SET due_at = now() - interval '2 hours' WHERE flow_version = 9",
+        "SELECT format('flow desk@9 of tenant %s', tenant_id) FROM persistence.run_queue WHERE flow_version = 9",
+    ),
+    "positions_taken_once": row(
+        "INSERT INTO persistence.steps SELECT (jsonb_populate_record(s, jsonb_build_object('id', gen_random_uuid()))).* "
+        f"FROM persistence.steps AS s WHERE s.run_id = {WAITING} AND s.position = '0'",
+        f"SELECT format('run %s at 0', {WAITING})",
     ),
     "context_keys_recorded": row(
         "INSERT INTO canon.context_keys (inner_pad, outer_pad) VALUES (decode(repeat('36', 64), 'hex'), decode(repeat('5c', 64), 'hex'))",

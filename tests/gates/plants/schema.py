@@ -253,9 +253,9 @@ PLANTS = {
         "ALTER TABLE persistence.steps ALTER COLUMN step_index TYPE integer",
     ),
     "unknown_columns": Plant(
-        "ALTER TABLE persistence.runs ADD COLUMN priority integer",
-        "persistence.runs.priority",
-        "ALTER TABLE persistence.runs DROP COLUMN priority",
+        "ALTER TABLE persistence.runs ADD COLUMN urgency integer",
+        "persistence.runs.urgency",
+        "ALTER TABLE persistence.runs DROP COLUMN urgency",
     ),
     "unknown_tables": Plant(GOOD_TABLE, "persistence.notes", DROP_TABLE),
     "canonical_indexes": Plant(
