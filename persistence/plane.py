@@ -305,6 +305,8 @@ class Plane:
 
     def wake_executors(self) -> None:
         """Tells the executors that there are runs to take up. Calls within a few milliseconds become one."""
+        for tell in self.flows.executors:
+            tell(None)
         if self._flow_bell is not None:
             self._flow_bell.ring()
 

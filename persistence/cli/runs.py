@@ -178,6 +178,24 @@ def give_signal(
     _with_plane(work, tenant, data_dir)
 
 
+@app.command("fork")
+def fork(
+    run_id: RunId,
+    at: Annotated[str, typer.Option("--at", help="The step to begin at: its position, or its id.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Of the flow, if not the run's.")] = None,
+    actor: ActorOption = "user:cli",
+    tenant: TenantOption = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Start a new run of a flow that has done what another one did before a step, and goes on from there."""
+
+    async def work(plane: Plane, tenant_id: UUID) -> None:
+        forked = await plane.flows.fork(parse_id(run_id, "RUN_ID"), tenant_id, at, version=version, actor=actor)
+        console.print(str(forked.id), highlight=False)
+
+    _with_plane(work, tenant, data_dir)
+
+
 def _with_plane(work: Callable[[Plane, UUID], Awaitable[None]], tenant: str | None, data_dir: Path | None) -> None:
     async def go() -> None:
         async with Plane(settings=settings_for(data_dir)) as plane:

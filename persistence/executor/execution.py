@@ -78,12 +78,13 @@ class Claim:
     created_at: datetime
     attempts: int
     wakes: int
+    has_steps: bool
     lost_by: str | None
 
     @property
     def is_fresh(self) -> bool:
         """Whether nothing has been done in it, and nobody has told it anything."""
-        return self.status == "PENDING" and self.version == 1 and self.wakes == 0
+        return self.status == "PENDING" and self.version == 1 and self.wakes == 0 and not self.has_steps
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ class Execution:
         self._wakes = self._seen_wakes = claim.wakes
         self._must_look = not claim.is_fresh
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.began = monotonic()
         self.has_parent = claim.parent_run_id is not None
         self.has_children = False
         self.result: tuple[str, Any] | None = None
@@ -901,7 +903,9 @@ class Execution:
             if error is not None:
                 self._not_undone.append(str(error))
             error = self._undone_after
-        elif error is not None:
+        elif error is None:
+            error = self._left_out()
+        if error is not None and self._undone_after is None:
             self._drop_waits()
             if self._flow.compensations and not isinstance(error, FlowError):
                 self._undo(error)
@@ -929,6 +933,17 @@ class Execution:
             details["undone"] = True
         await self._end_badly(details)
         return True
+
+    def _left_out(self) -> TookAnotherWay | None:
+        """What the flow did not ask for this time, though it had before."""
+        position = next((position for position in self._history if not position.startswith("c")), None)
+        if position is None:
+            return None
+        seen = self._history[position]
+        return TookAnotherWay(
+            f"position {position}: the flow ends without it, where it asked for {seen.step_type} {_short(seen.input)} before",
+            hint="a run goes on as it began: keep the way of old runs with run.patched(…) or another version",
+        )
 
     async def _end_cancelled(self, cancelled: Told, details: dict[str, Any]) -> None:
         payload = cancelled.payload if isinstance(cancelled.payload, dict) else {}

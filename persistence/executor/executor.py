@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 _CLAIM = """
 SELECT
   c.tenant_id, c.id, c.run_type, c.flow_version, c.status, c.version, c.correlation_id, c.last_event_id, c.parent_run_id, c.flow_key,
-  c.input_data::text AS input, c.retry_count, c.deadline, c.created_at, c.attempts, c.wakes, c.lost_by, clock_timestamp() AS claimed_at
+  c.input_data::text AS input, c.retry_count, c.deadline, c.created_at, c.attempts, c.wakes, c.has_steps, c.lost_by, clock_timestamp() AS claimed_at
 FROM persistence.claim_runs($1, $2, $3, $4, $5, $6) AS c
 """
 
@@ -58,6 +58,10 @@ _LOOK_BACK: Final = timedelta(seconds=30)
 _LOOK_AT_ALL_EVERY: Final = 60.0
 _MOST_TIMERS: Final = 1000
 _AGAIN_AFTER: Final = 1.0
+_CLAIM_EVERY: Final = 0.002
+_ASK_EVERY: Final = 0.02
+_QUICK: Final = 0.1
+"""Seconds for which nobody asks whether there is news of a run: most have ended by then."""
 
 
 class Executor:
@@ -127,6 +131,7 @@ class _Shift:
         self._next_timer: datetime | None = None
         self._swept_to: datetime | None = None
         self._swept_all_at = float("-inf")
+        self._stopping = self._is_hurried = False
         self.turns = 0
         self._bench = Bench(
             executor.name,
@@ -143,7 +148,7 @@ class _Shift:
         return datetime.now(UTC) + self._ahead
 
     async def work(self, stop: asyncio.Event, *, until: Literal["idle", "settled"] | None = None) -> None:
-        executor = self._executor
+        executor, self._is_hurried = self._executor, until is not None
         async with contextlib.AsyncExitStack() as resources:
             if executor.listen and until is None:
                 listener = Listener(
@@ -154,9 +159,11 @@ class _Shift:
                 "executor_started", executor=executor.name, flows=sorted(f"{one.name}@{one.version}" for one in executor.flows)
             )
             helpers = [asyncio.create_task(self._keep_leases()), asyncio.create_task(self._keep_time())]
+            self._plane.flows.executors.append(self._takes)
             try:
                 await self._claim_until(stop, helpers, until)
             finally:
+                self._plane.flows.executors.remove(self._takes)
                 await self._close(helpers)
             _log.info("executor_stopped", executor=executor.name, turns=self.turns)
 
@@ -165,15 +172,27 @@ class _Shift:
         if self._held:
             self._asked.set()
 
+    def _takes(self, definition: Definition | None) -> bool:
+        """Hears of a run in this process. Returns whether it will take it up."""
+        self._hear("")
+        if definition is None or self._stopping:
+            return False
+        has_it = self._executor.flows.get(definition.name, definition.version) is definition
+        return has_it and len(self._held) < self._executor.concurrency // 2
+
     async def _claim_until(
         self, stop: asyncio.Event, helpers: Sequence[asyncio.Task[Any]], until: Literal["idle", "settled"] | None
     ) -> None:
         stopping = asyncio.create_task(stop.wait())
+        claimed_at = 0.0
         try:
             while not stop.is_set():
                 for helper in helpers:
                     if helper.done():
                         helper.result()
+                if (early := claimed_at + _CLAIM_EVERY - monotonic()) > 0:  # those that come at the same time are claimed together
+                    await asyncio.sleep(early)
+                claimed_at = monotonic()
                 self._wake.clear()
                 was_idle = not self._held
                 free = self._executor.concurrency - len(self._held)
@@ -189,6 +208,7 @@ class _Shift:
                 await asyncio.wait({waking, stopping}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
         finally:
+            self._stopping = True
             stopping.cancel()
 
     async def _has_runs(self, *, waiting: bool) -> bool:
@@ -256,7 +276,8 @@ class _Shift:
         finally:
             if self._held.get(claim.id) is execution:
                 del self._held[claim.id]
-            self._wake.set()
+            if len(self._held) + 1 >= self._executor.concurrency or self._is_hurried:
+                self._wake.set()
             if execution.has_children or execution.has_parent:
                 self._plane.wake_executors()
             if execution.result is not None:
@@ -287,8 +308,12 @@ class _Shift:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(third):
                     await self._asked.wait()
+            was_asked = self._asked.is_set()
             self._asked.clear()
-            held = sorted(self._held.values(), key=lambda execution: execution.claim.id)
+            begun_before = monotonic() - (_QUICK if was_asked else 0.0)
+            held = sorted(
+                (one for one in self._held.values() if one.began < begun_before), key=lambda execution: execution.claim.id
+            )
             if not held:
                 continue
             claims = [execution.claim for execution in held]
@@ -312,7 +337,7 @@ class _Shift:
                     execution.wake(wakes[execution.claim.id])
                 else:
                     self._lose(execution)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(_ASK_EVERY)
 
     def _lose(self, execution: Execution) -> None:
         """The run is another's by now, or is just ending: what is not recorded will not be."""

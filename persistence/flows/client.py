@@ -12,13 +12,14 @@ from persistence.errors import Conflict, FlowCancelled, FlowFailed, IdempotencyM
 from persistence.flows.cancelling import CHANNEL
 from persistence.flows.codec import to_json
 from persistence.flows.definitions import Definition, definition_of
-from persistence.flows.steering import cancel_run, retry_run
+from persistence.flows.steering import cancel_run, fork_run, retry_run
 from persistence.models import FlowTerms, Run, Signal, Tenant
 from persistence.transaction import Transaction
 
 _ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _RUNS: Final = UUID("6f1f0f9e-6c2b-5c43-9f0e-5b1a1e0f7a11")
 _FIRST_LOOK: Final = 0.01
+_FIRST_LOOK_HERE: Final = 0.25
 _LONGEST_LOOK: Final = 0.5
 
 # What a run published last.
@@ -47,6 +48,8 @@ class FlowClient:
 
     _plane: HasTransactions
     _waiting: dict[UUID, set["asyncio.Future[tuple[str, Any]]"]] = field(default_factory=dict)
+    executors: list[Callable[[Definition | None], bool]] = field(default_factory=list)
+    """Those of this process: what tells each that a run of a flow, or of any, is to be taken up, and says whether it will."""
 
     async def start(
         self,
@@ -88,7 +91,8 @@ class FlowClient:
                     field="key",
                 ) from None
             return Handle(self, tenant_id, there.id, definition, actor, user_id, is_new=False)
-        self._plane.wake_executors()
+        if starts_at is not None or ordering_key is not None or not any(takes(definition) for takes in self.executors):
+            self._plane.wake_executors()
         return Handle(self, tenant_id, run.id, definition, actor, user_id)
 
     def start_in(
@@ -182,6 +186,24 @@ class FlowClient:
         self._plane.wake_executors()
         return again
 
+    async def fork(
+        self,
+        run_id: UUID,
+        tenant: Tenant | UUID,
+        at: str,
+        *,
+        version: int | None = None,
+        actor: str = "system:flows",
+        user_id: UUID | None = None,
+    ) -> Run:
+        """Starts a new run that has done what this one did before a step (its position, or its id), and goes on from there. version: of the flow;
+        none: the same. What the steps before gave is taken over as it is recorded.
+        """
+        async with self._plane.transaction(_tenant_id(tenant), actor=actor, user_id=user_id) as tx:
+            forked = await fork_run(tx, _of_flow(await tx.runs.get(run_id)), at, version=version)
+        self._plane.wake_executors()
+        return forked
+
     def tell(self, run_id: UUID, status: str, outcome: Any) -> None:
         """Says how a run ended that this process executed: whoever waits for it here need not look."""
         for future in self._waiting.pop(run_id, ()):
@@ -191,7 +213,7 @@ class FlowClient:
     async def _ending(self, handle: "Handle") -> tuple[str, Any]:
         told: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(handle.run_id, set()).add(told)
-        pause = _FIRST_LOOK
+        pause = _FIRST_LOOK_HERE if self.executors else _FIRST_LOOK  # who executes it here says how it ended
         try:
             while True:
                 with_pause, _ = await asyncio.wait({told}, timeout=pause)

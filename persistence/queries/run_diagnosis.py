@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from persistence.models import Effect, Event, Model, Run, Step, ToolCall
@@ -12,6 +12,22 @@ from persistence.transaction import Transaction
 
 _OPEN = ("PENDING", "RUNNING", "WAITING")
 _WORTH_SAYING: Final = 60.0
+
+# Who has a run of a flow, or what it waits for before somebody may.
+_LISTED: Final = """
+SELECT
+  q.due_at, q.leased_by, q.leased_until, q.held_by, q.leased_until > now() AS is_held, extract(epoch FROM now() - q.due_at)::double precision AS late,
+  (
+    SELECT f.id
+    FROM persistence.run_queue AS f
+    WHERE f.tenant_id = q.tenant_id
+      AND f.ordering_key = q.ordering_key
+      AND f.held_by IS DISTINCT FROM 'KEY'
+  ) AS before_it
+FROM persistence.run_queue AS q
+WHERE q.tenant_id = $1
+  AND q.id = $2
+"""
 
 
 class FailedStep(Model):
@@ -61,6 +77,10 @@ async def diagnose_run(tx: Transaction, run_id: UUID) -> RunDiagnosis:
     moved_at = max(item.updated_at or datetime.now(UTC) for item in (run, *steps, *calls, *requested))
     quiet = (datetime.now(UTC) - moved_at).total_seconds() if run.status in _OPEN else None
     conclusion, advice = _conclude(run, failed, waits_for, effects, breaks, quiet)
+    if run.flow_version is not None:
+        rows = await tx.fetch(_LISTED, run.tenant_id, run.id)
+        said, to_do = _of_flow(run, waits_for, rows[0] if rows else None)
+        conclusion, advice = f"{conclusion}{said}", to_do or advice
     return RunDiagnosis(
         run=run,
         conclusion=conclusion,
@@ -123,6 +143,34 @@ def _standing(run: Run, failed: Sequence[FailedStep], waits_for: Sequence[Step])
     reason = f": {run.wait_reason}" if run.wait_reason else ""
     troubled = f" Step {failed[-1].step.step_index} {failed[-1].step.step_type} failed{_error(failed[-1])}." if failed else ""
     return f"The run is {run.status}{reason}.{waiting}{troubled}{tried}"
+
+
+def _of_flow(run: Run, waits_for: Sequence[Step], listed: Any) -> tuple[str, str | None]:
+    """Who has a run of a flow in hand, or why nobody has; and what to do."""
+    name = f"{run.run_type}@{run.flow_version}"
+    if run.status == "FAILED":
+        return "", f"persistence runs retry {run.id} tries the failed step again, and goes on in the code as it is now"
+    if run.status not in _OPEN:
+        return "", None
+    if listed is None or listed["held_by"] == "WAIT":
+        signal = next((step for step in waits_for if step.signal_key), None)
+        if signal is None:
+            return " No executor has it, as long as it waits.", None
+        return (
+            " No executor has it, as long as it waits.",
+            f"persistence runs signal {signal.signal_type} --key {signal.signal_key} is what it waits for",
+        )
+    if listed["held_by"] == "KEY":
+        return f" It waits for its turn: of ordering key {run.ordering_key} run {listed['before_it']} goes before it.", None
+    if listed["is_held"]:
+        return f" Executor {listed['leased_by']} has it.", None
+    if listed["late"] < 0:
+        return f" It is to be taken up at {listed['due_at']:%Y-%m-%d %H:%M:%S} UTC.", None
+    lost = f" Executor {listed['leased_by']} had it, and did not come back." if listed["leased_by"] else ""
+    return (
+        f"{lost} It has been due for {duration(listed['late'])}, and no executor that has flow {name} took it up.",
+        f"persistence worker --app, with a program that has {name}" if listed["late"] >= _WORTH_SAYING else None,
+    )
 
 
 def _because(item: FailedStep) -> str:

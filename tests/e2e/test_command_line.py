@@ -101,7 +101,8 @@ def test_what_goes_wrong_is_one_clear_line(data_dir: str, tmp_path: Path) -> Non
     assert "Traceback" not in said
     assert "error: trace: name either" in typed("trace", expect=2)
     assert "PERSISTENCE_ADMIN_DSN is not set" in typed("migrate", "up", expect=2, **nowhere)
-    assert "is not of the form" in typed("worker", "--app", "nothing", "--data-dir", data_dir, expect=2)
+    assert "cannot import nothing" in typed("worker", "--app", "nothing", "--data-dir", data_dir, expect=2)
+    assert "is not of the form" in typed("worker", "--app", "nothing:", "--data-dir", data_dir, expect=2)
     assert "cannot import missing" in typed("worker", "--app", "missing:worker", "--data-dir", data_dir, expect=2)
     assert "there are" in typed("import", "x.xes", "--data-dir", data_dir, expect=2)
 

@@ -28,6 +28,7 @@ from persistence.executor import Executor
 from persistence.flows import Flow, Flows, Retry, attempt, heartbeat
 from persistence.models import Tenant
 from persistence.outbox import Delivery, PermanentFailure, Worker
+from persistence.queries.run_diagnosis import diagnose_run
 
 ACTOR = "system:test"
 
@@ -346,6 +347,12 @@ async def test_a_flow_that_takes_another_way_stops_and_shows_both(plane: Plane, 
         await run.signal("go")
         return said
 
+    @flows.flow("forgetful")
+    async def forgetful(run: Flow) -> None:
+        if words:
+            await run.step(say, "x")
+            await run.signal("go")
+
     async with executing(plane, flows):
         handle = await plane.flows.start(fickle, None, tenant)
         await until_status(handle, "WAITING")
@@ -359,6 +366,12 @@ async def test_a_flow_that_takes_another_way_stops_and_shows_both(plane: Plane, 
         words.pop()
         await handle.retry()
         assert await handle.result(timeout=20) == "one"
+        shorter = await plane.flows.start(forgetful, None, tenant)
+        await until_status(shorter, "WAITING")
+        words.clear()
+        await plane.flows.signal("go", tenant, key=shorter.run_id)
+        with pytest.raises(FlowFailed, match=r"position 0: the flow ends without it, where it asked for say \['x'\] before"):
+            await shorter.result(timeout=20)
 
 
 async def test_what_is_not_the_runs_cannot_be_awaited(plane: Plane, tenant: Tenant) -> None:
@@ -540,3 +553,61 @@ async def test_what_the_database_refuses_fails_the_run(plane: Plane, tenant: Ten
         await first.cancel()
         with pytest.raises(FlowCancelled):
             await first.result(timeout=20)
+
+
+async def test_a_diagnosis_says_who_has_a_run_or_why_nobody_has(plane: Plane, tenant: Tenant, admin: psycopg.Connection) -> None:
+    flows = Flows()
+
+    @flows.flow("asking")
+    async def asking(run: Flow) -> None:
+        await run.signal("answer", key="q1")
+
+    async def said(run_id: UUID) -> tuple[str, str | None]:
+        async with plane.transaction(tenant.tenant_id, actor=ACTOR) as tx:
+            found = await diagnose_run(tx, run_id)
+        return found.conclusion, found.next
+
+    handle = await plane.flows.start(asking, None, tenant, ordering_key="desk")
+    behind = await plane.flows.start(asking, None, tenant, ordering_key="desk")
+    assert f"of ordering key desk run {handle.run_id} goes before it" in (await said(behind.run_id))[0]
+    admin.execute("UPDATE run_queue SET due_at = now() - interval '5 minutes' WHERE held_by IS NULL")
+    conclusion, advice = await said(handle.run_id)
+    assert "It has been due for 5 min, and no executor that has flow asking@1 took it up." in conclusion
+    assert advice == "persistence worker --app, with a program that has asking@1"
+    async with executing(plane, flows):
+        await until_status(handle, "WAITING")
+        conclusion, advice = await said(handle.run_id)
+        assert "signal answer for q1" in conclusion
+        assert advice == "persistence runs signal answer --key q1 is what it waits for"
+
+
+async def test_a_fork_goes_on_from_a_step_and_leaves_the_first_as_it_is(plane: Plane, tenant: Tenant) -> None:
+    flows, calls, broken = Flows(), [], [True]
+
+    async def say(word: str) -> str:
+        calls.append(word)
+        if word == "three" and broken:
+            raise ValueError("not yet")
+        return word * 2
+
+    @flows.flow("telling")
+    async def telling(run: Flow) -> list[str]:
+        one = await run.tool("teller", say, "one")
+        told = await run.signal("word")
+        return [one, told, await run.step(say, "three", retry=Retry(attempts=1))]
+
+    async with executing(plane, flows):
+        handle = await plane.flows.start(telling, None, tenant, key="first")
+        await plane.flows.signal("word", tenant, key=handle.run_id, payload="two")
+        with pytest.raises(FlowFailed):
+            await handle.result(timeout=20)
+        broken.clear()
+        forked = await plane.flows.fork(handle.run_id, tenant, "2")
+        other = plane.flows.handle(telling, forked.id, tenant)
+        assert await other.result(timeout=20) == ["oneone", "two", "threethree"]
+        with pytest.raises(InvalidInput, match="no step 9"):
+            await plane.flows.fork(handle.run_id, tenant, "9")
+        assert (await handle.run()).status == "FAILED"
+        await handle.retry()
+        assert await handle.result(timeout=20) == ["oneone", "two", "threethree"]
+    assert calls == ["one", "three", "three", "three"]

@@ -3,12 +3,12 @@
 --
 -- flows, flow_versions: what the executor has, side by side. lease_token: names this claim; append_turns and its kin ask for it.
 -- lease: how long the runs are the executor's, by this database's clock.
--- lost_by: the executor that had the run before, and did not live to report back.
+-- has_steps: whether something was done in it already; a fork begins so. lost_by: the executor that had the run before, and did not live to report back.
 CREATE FUNCTION persistence.claim_runs(executor text, lease_token uuid, flows text[], flow_versions integer[], wanted integer, lease interval)
 RETURNS TABLE (
   tenant_id uuid, id uuid, run_type text, flow_version integer, status text, version integer, correlation_id uuid, last_event_id uuid,
   parent_run_id uuid, flow_key text, input_data jsonb, retry_count integer, deadline timestamptz, created_at timestamptz,
-  attempts integer, wakes integer, lost_by text
+  attempts integer, wakes integer, has_steps boolean, lost_by text
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = persistence, pg_temp
@@ -130,9 +130,10 @@ BEGIN
           leased_tenants := leased_tenants || tenant_id;
           SELECT
             r.run_type, r.flow_version, r.status, r.version, r.correlation_id, r.last_event_id, r.parent_run_id, r.flow_key, r.input_data, r.retry_count,
-            r.deadline, r.created_at
+            r.deadline, r.created_at, EXISTS (SELECT FROM steps AS s WHERE s.tenant_id = r.tenant_id AND s.run_id = r.id)
           INTO
-            run_type, flow_version, status, version, correlation_id, last_event_id, parent_run_id, flow_key, input_data, retry_count, deadline, created_at
+            run_type, flow_version, status, version, correlation_id, last_event_id, parent_run_id, flow_key, input_data, retry_count, deadline, created_at,
+            has_steps
           FROM runs AS r
           WHERE r.tenant_id = claim_runs.tenant_id
             AND r.id = claim_runs.id;
